@@ -20,6 +20,11 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 DEVICE_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "waybridge")
 
 
+def no_attributes() -> Mapping[str, Any]:
+    """The one empty mapping that everything without attributes shares."""
+    return NO_ATTRIBUTES
+
+
 @dataclass(frozen=True, slots=True)
 class SourceKey:
     """One tracked thing as one connection knows it; `external_id` is the vendor's own id as text."""
@@ -73,7 +78,7 @@ class Position:
     address: str | None = None
     locality: str | None = None
     battery: float | None = None
-    attributes: Mapping[str, Any] = field(default=NO_ATTRIBUTES)
+    attributes: Mapping[str, Any] = field(default_factory=no_attributes)
     live: bool = True
 
 
@@ -138,7 +143,7 @@ class Milestone:
     stage: Stage | None = None
     target: Place | None = None
     completes_shares: bool = False
-    references: Mapping[str, str] = field(default=NO_ATTRIBUTES)
+    references: Mapping[str, str] = field(default_factory=no_attributes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Typ
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from waybridge.model import NO_ATTRIBUTES, Profile, Report, SourceKey
+from waybridge.model import Profile, Report, SourceKey, no_attributes
 
 if TYPE_CHECKING:
     import aiohttp
@@ -44,7 +44,7 @@ class Answer:
     status: int = 200
     body: bytes = b""
     content_type: str | None = "application/json"
-    headers: Mapping[str, str] = field(default=NO_ATTRIBUTES)
+    headers: Mapping[str, str] = field(default_factory=no_attributes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
