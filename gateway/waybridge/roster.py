@@ -1,0 +1,293 @@
+"""What every device looks like now, in memory: the newest fix of each source, who wins, who may see it.
+
+The database is the truth; the roster is what it says after the last commit, so that reads and fan-out need no
+query. Intake changes it after each commit; on other nodes the bus does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from waybridge import names
+from waybridge.bus import Fix
+from waybridge.model import Place, Stage
+
+NOT_LIVE, SUSPECT, LATE = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How the sources of one connection are treated."""
+
+    instance_id: str
+    connection_id: str
+    provider: str
+    stale_after_us: int = 60_000_000
+    consent: Literal["none", "public", "all"] = "none"
+    begins: Literal["fix", "report"] = "fix"
+    future_skew_us: int = 30_000_000
+
+
+@dataclass(slots=True)
+class Period:
+    """An open sharing period of a source."""
+
+    id: int
+    sharing_id: str
+    began_us: int
+    ends_us: int | None
+    cause: str
+    shared_by: str | None
+    shared_with: str | None
+    chat_id: str | None
+
+
+@dataclass(slots=True)
+class Trip:
+    """A source's newest trip; `ended_us` None while it runs. `still_since_us`: since when the source stands."""
+
+    id: int
+    track_token: str
+    started_us: int
+    ended_us: int | None = None
+    still_since_us: int | None = None
+
+
+class Source:
+    """One source, as it is now."""
+
+    __slots__ = (
+        "connection_id",
+        "device",
+        "external_id",
+        "fallback_after_us",
+        "fresh_since_us",
+        "id",
+        "last",
+        "last_ended_us",
+        "milestone",
+        "period",
+        "policy",
+        "rank",
+        "trip",
+        "vendor_online",
+    )
+
+    def __init__(self, id: int, connection_id: str, external_id: str, device: Device, policy: Policy) -> None:  # noqa: A002
+        self.id = id
+        self.connection_id = connection_id
+        self.external_id = external_id
+        self.device = device
+        self.policy = policy
+        self.rank = 0
+        self.fallback_after_us: int | None = None
+        self.last: Fix | None = None
+        self.milestone: Fix | None = None
+        self.vendor_online: bool | None = None
+        self.period: Period | None = None
+        self.last_ended_us: int | None = None
+        self.trip: Trip | None = None
+        self.fresh_since_us: int | None = None
+
+    @property
+    def newest(self) -> Fix | None:
+        """The newest fix, live or milestone."""
+        if self.milestone is None or (self.last is not None and self.last.recorded_us >= self.milestone.recorded_us):
+            return self.last
+        return self.milestone
+
+    @property
+    def sharing(self) -> bool:
+        """Whether a sharing period is open."""
+        return self.period is not None
+
+    @property
+    def visible(self) -> bool:
+        """Whether viewers and streams may see it."""
+        return self.policy.consent == "none" or self.period is not None
+
+    def fresh(self, now_us: int) -> bool:
+        """Whether the newest live fix is no older than the connection's `stale_after` and the vendor agrees."""
+        return (
+            self.last is not None
+            and self.vendor_online is not False
+            and now_us - self.last.recorded_us <= self.policy.stale_after_us
+        )
+
+
+class Device:
+    """One tracked subject, as it is now."""
+
+    __slots__ = (
+        "display_field",
+        "handle",
+        "hold_us",
+        "id",
+        "instance_id",
+        "online",
+        "online_since_us",
+        "profile",
+        "profile_updated_us",
+        "sources",
+        "stage",
+        "stage_at_us",
+        "target",
+        "token",
+        "winner",
+        "winner_since_us",
+    )
+
+    def __init__(self, id: int, instance_id: str, token: str) -> None:  # noqa: A002
+        self.id = id
+        self.instance_id = instance_id
+        self.token = token
+        self.display_field = "full_name"
+        self.profile: dict[str, str | None] | None = None
+        self.profile_updated_us: int | None = None
+        self.handle: str | None = None
+        self.hold_us = 30_000_000
+        self.sources: list[Source] = []
+        self.winner: Source | None = None
+        self.winner_since_us: int | None = None
+        self.online: bool | None = None
+        self.online_since_us: int | None = None
+        self.stage: Stage | None = None
+        self.stage_at_us: int | None = None
+        self.target: Place | None = None
+
+    @property
+    def provider(self) -> str | None:
+        """The kind of the source that wins, or of the first one."""
+        source = self.winner or (self.sources[0] if self.sources else None)
+        return source.policy.provider if source else None
+
+    @property
+    def display_name(self) -> str:
+        return names.resolve(self.profile, self.display_field, self.token)[0]
+
+    @property
+    def public_name(self) -> str | None:
+        return names.public_name(self.profile, self.display_field)
+
+    @property
+    def operator_fix(self) -> Fix | None:
+        """The position that operators read, or None: hidden without consent where the vendor demands it."""
+        winner = self.winner
+        if winner is None or (winner.policy.consent == "all" and winner.period is None):
+            return None
+        return winner.newest
+
+    @property
+    def public_fix(self) -> Fix | None:
+        """The position that viewers and streams see, or None."""
+        winner = self.winner
+        return winner.last if winner is not None and winner.visible else None
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the source keeps its position back although one is known or asked for (not sharing)."""
+        return self.winner is not None and not self.winner.visible
+
+    @property
+    def sharing(self) -> bool:
+        return self.winner is not None and self.winner.period is not None
+
+    def stale(self, now_us: int) -> bool:
+        """Whether what is shown is older than its connection's `stale_after`."""
+        winner = self.winner
+        fix = winner.newest if winner is not None else None
+        return fix is None or winner is None or now_us - fix.recorded_us > winner.policy.stale_after_us
+
+    @property
+    def stale_after_us(self) -> int:
+        source = self.winner or (self.sources[0] if self.sources else None)
+        return source.policy.stale_after_us if source else 60_000_000
+
+    @property
+    def trip(self) -> Trip | None:
+        return self.winner.trip if self.winner is not None else None
+
+
+class Roster:
+    """All devices of this node, by token, number and source."""
+
+    def __init__(self) -> None:
+        self._by_token: dict[str, dict[str, Device]] = {}
+        self._by_id: dict[int, Device] = {}
+        self._sources: dict[tuple[str, str, str], Source] = {}
+        self._sources_by_id: dict[int, Source] = {}
+        self._policies: dict[tuple[str, str], Policy] = {}
+
+    def device(self, instance_id: str, token: str) -> Device | None:
+        """A device by its canonical token."""
+        devices = self._by_token.get(instance_id)
+        return devices.get(token) if devices is not None else None
+
+    def by_id(self, device_id: int) -> Device | None:
+        return self._by_id.get(device_id)
+
+    def devices(self, instance_id: str) -> Iterable[Device]:
+        """An instance's devices in the order in which they were made known."""
+        return self._by_token.get(instance_id, {}).values()
+
+    def everything(self) -> Iterator[Device]:
+        return iter(tuple(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def source(self, instance_id: str, connection_id: str, external_id: str) -> Source | None:
+        return self._sources.get((instance_id, connection_id, external_id))
+
+    def source_by_id(self, source_id: int) -> Source | None:
+        return self._sources_by_id.get(source_id)
+
+    def policy(self, instance_id: str, connection_id: str) -> Policy | None:
+        return self._policies.get((instance_id, connection_id))
+
+    def set_policy(self, policy: Policy) -> None:
+        """Makes a connection's rules known; its sources follow at once."""
+        self._policies[policy.instance_id, policy.connection_id] = policy
+        for (instance_id, connection_id, _), source in self._sources.items():
+            if instance_id == policy.instance_id and connection_id == policy.connection_id:
+                source.policy = policy
+
+    def add_device(self, device: Device) -> Device:
+        self._by_token.setdefault(device.instance_id, {})[device.token] = device
+        self._by_id[device.id] = device
+        return device
+
+    def add_source(self, source: Source) -> Source:
+        device = source.device
+        if source not in device.sources:
+            device.sources.append(source)
+            device.sources.sort(key=lambda each: (each.rank, each.id))
+        self._sources[device.instance_id, source.connection_id, source.external_id] = source
+        self._sources_by_id[source.id] = source
+        return source
+
+    def move_source(self, source: Source, device: Device) -> None:
+        """Attaches a source to another device of the same instance."""
+        if source in source.device.sources:
+            source.device.sources.remove(source)
+        if source.device.winner is source:
+            source.device.winner = None
+        source.device = device
+        self.add_source(source)
+
+    def remove_source(self, source: Source) -> None:
+        device = source.device
+        if source in device.sources:
+            device.sources.remove(source)
+        if device.winner is source:
+            device.winner = None
+        self._sources.pop((device.instance_id, source.connection_id, source.external_id), None)
+        self._sources_by_id.pop(source.id, None)
+
+    def remove_device(self, device: Device) -> None:
+        for source in tuple(device.sources):
+            self.remove_source(source)
+        self._by_id.pop(device.id, None)
+        self._by_token.get(device.instance_id, {}).pop(device.token, None)

@@ -1,0 +1,362 @@
+"""The database: one engine, one way to read, one way to write.
+
+Writes run as units inside transactions. On SQLite one writer task owns the only writing connection and runs
+everything that waits in ONE transaction (group commit), each unit in a savepoint, so that a unit that fails
+takes nobody else's rows with it. On PostgreSQL a unit has a transaction of its own. In both, `write` returns
+after the commit, and the unit's events are published only then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import structlog
+from sqlalchemy import Table, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from waybridge.bus import Event, Nudge
+from waybridge.errors import ConfigurationError, StoreUnavailable, WaybridgeError
+from waybridge.store.tables import outbox
+
+log = structlog.get_logger("waybridge.store")
+T = TypeVar("T")
+
+GROUP = 256
+"""Units that share one transaction at the most."""
+WAITING = 20_000
+"""Units that may wait for the writer; more are refused with StoreUnavailable."""
+
+
+class Ids:
+    """Numbers that grow with time and are unique on every node: microseconds and ten random bits."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def __call__(self) -> int:
+        number = ((time.time_ns() // 1000) << 10) | random.getrandbits(10)  # noqa: S311 - no secret
+        self._last = number if number > self._last else self._last + 1
+        return self._last
+
+
+new_id = Ids()
+
+
+class Tx:
+    """One unit's view of a transaction: the connection, the time, and what is told after the commit."""
+
+    def __init__(self, conn: AsyncConnection, now_us: int, dialect: str) -> None:
+        self.conn = conn
+        self.now_us = now_us
+        self.dialect = dialect
+        self.events: list[Event] = []
+        self._outbox: list[dict[str, Any]] = []
+        self._after: list[Callable[[], None]] = []
+
+    def insert(self, table: Table) -> Any:
+        """The dialect's own INSERT, which has `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        return postgresql.insert(table) if self.dialect == "postgresql" else sqlite.insert(table)
+
+    def publish(self, event: Event) -> None:
+        """Puts an event on the bus after the commit."""
+        self.events.append(event)
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Calls a function after the commit, before the unit's caller goes on."""
+        self._after.append(call)
+
+    def emit(
+        self,
+        event_type: str,
+        *,
+        instance_id: str,
+        data: dict[str, Any],
+        device_id: int | None = None,
+        device_token: str | None = None,
+        cause: str | None = None,
+        trace_id: str | None = None,
+    ) -> str:
+        """Writes an event for integrators into the outbox, in this transaction. Returns its event id."""
+        event_id = "evt_" + secrets.token_hex(16)
+        self._outbox.append(
+            {
+                "id": new_id(),
+                "event_id": event_id,
+                "instance_id": instance_id,
+                "event_type": event_type,
+                "device_id": device_id,
+                "device_token": device_token,
+                "cause": cause,
+                "data": json.dumps(data, separators=(",", ":"), ensure_ascii=False),
+                "trace_id": trace_id or secrets.token_hex(16),
+                "created_us": self.now_us,
+                "expanded": False,
+            }
+        )
+        return event_id
+
+    async def finish(self) -> None:
+        """Writes what was emitted; the store calls it before the unit's savepoint is released."""
+        if self._outbox:
+            await self.conn.execute(outbox.insert(), self._outbox)
+            self.events.append(Nudge("outbox"))
+            self._outbox = []
+
+    def committed(self) -> None:
+        """Calls what waited for the commit; the store calls it, then publishes the events."""
+        for call in self._after:
+            call()
+
+
+class _Unit(Generic[T]):
+    __slots__ = ("future", "work")
+
+    def __init__(self, work: Callable[[Tx], Awaitable[T]], future: asyncio.Future[T]) -> None:
+        self.work = work
+        self.future = future
+
+
+class Store:
+    """The database of a gateway. `publish` takes events after each commit (the bus)."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        durability: str = "full",
+        publish: Callable[[Sequence[Event]], None] = lambda _events: None,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        shared_file: bool = False,
+    ) -> None:
+        self.url = make_url(url)
+        self.dialect = self.url.get_backend_name()
+        if self.dialect not in ("sqlite", "postgresql"):
+            raise ConfigurationError(f"database_url: {self.dialect} is not supported; use SQLite or PostgreSQL")
+        if self.dialect == "sqlite" and self.url.database in (None, "", ":memory:"):
+            raise ConfigurationError("database_url: SQLite needs a file; nothing would outlive the process")
+        self.exclusive = self.dialect == "sqlite" and not shared_file
+        self.now_us = now_us
+        self._durability = durability
+        self._publish = publish
+        self._writer: AsyncEngine
+        self._reader: AsyncEngine
+        self._waiting: list[_Unit[Any]] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self.healthy = True
+
+    async def start(self) -> None:
+        """Opens the database. Raises StoreUnavailable when it cannot be reached."""
+        if self.dialect == "sqlite":
+            self._writer = self._sqlite_engine(writes=True)
+            self._reader = self._sqlite_engine(writes=False)
+            self._task = asyncio.create_task(self._write_groups(), name="store writer")
+        else:
+            self._writer = self._reader = create_async_engine(
+                self.url,
+                pool_size=10,
+                max_overflow=10,
+                pool_timeout=10,
+                pool_pre_ping=True,
+                connect_args={"timeout": 5, "command_timeout": 60},
+            )
+
+    async def close(self) -> None:
+        """Commits what waits, then lets go of the database."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+            self._task = None
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for questions. Raises StoreUnavailable when the database does not answer."""
+        try:
+            async with self._reader.connect() as conn:
+                yield conn
+        except (OperationalError, InterfaceError, OSError, TimeoutError) as error:
+            self.healthy = False
+            raise StoreUnavailable("the database does not answer") from error
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise StoreUnavailable("the database does not answer") from error
+        except SQLAlchemyError as error:
+            if "QueuePool limit" in str(error):
+                raise StoreUnavailable("the database is too busy") from error
+            raise
+
+    async def write(self, work: Callable[[Tx], Awaitable[T]]) -> T:
+        """Runs a unit of work in a transaction and returns its result after the commit.
+
+        The unit may run again when the database asked for it (a deadlock), so it must not change anything
+        but the database; use `tx.after_commit` for the rest. Raises what the unit raises, and StoreUnavailable.
+        """
+        if self._closing:
+            raise StoreUnavailable("the gateway is stopping")
+        if self.dialect != "sqlite":
+            return await self._write_alone(work)
+        if len(self._waiting) >= WAITING:
+            raise StoreUnavailable("too much waits to be written")
+        unit: _Unit[T] = _Unit(work, asyncio.get_running_loop().create_future())
+        self._waiting.append(unit)
+        self._wake.set()
+        return await unit.future
+
+    async def ping(self) -> bool:
+        """Whether the database answers now."""
+        try:
+            async with asyncio.timeout(3), self.read() as conn:
+                await conn.exec_driver_sql("SELECT 1")
+        except (StoreUnavailable, TimeoutError, SQLAlchemyError, OSError):
+            self.healthy = False
+        else:
+            self.healthy = True
+        return self.healthy
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction of its own, for migrations before anything else runs."""
+        engine = self._writer
+        async with engine.begin() as conn:
+            yield conn
+
+    # -- PostgreSQL
+
+    async def _write_alone(self, work: Callable[[Tx], Awaitable[T]]) -> T:
+        for attempt in range(4):
+            try:
+                async with self._writer.begin() as conn:
+                    tx = Tx(conn, self.now_us(), self.dialect)
+                    result = await work(tx)
+                    await tx.finish()
+            except DBAPIError as error:
+                state = getattr(error.orig, "sqlstate", None) or getattr(
+                    getattr(error.orig, "__cause__", None), "sqlstate", None
+                )
+                if state in ("40001", "40P01") and attempt < 3:
+                    await asyncio.sleep(random.random() * 0.02 * 2**attempt)  # noqa: S311
+                    continue
+                if _unreachable(error, state):
+                    self.healthy = False
+                    raise StoreUnavailable("the database does not answer") from error
+                raise
+            except (OSError, TimeoutError) as error:
+                self.healthy = False
+                raise StoreUnavailable("the database does not answer") from error
+            except SQLAlchemyError as error:
+                if "QueuePool limit" in str(error):
+                    raise StoreUnavailable("the database is too busy") from error
+                raise
+            self.healthy = True
+            tx.committed()
+            self._publish(tx.events)
+            return result
+        raise StoreUnavailable("the database could not order concurrent writes")
+
+    # -- SQLite
+
+    def _sqlite_engine(self, *, writes: bool) -> AsyncEngine:
+        engine = create_async_engine(
+            self.url,
+            pool_size=1 if writes else 4,
+            max_overflow=0 if writes else 4,
+            pool_timeout=30,
+            connect_args={"timeout": 30},
+        )
+        synchronous = "FULL" if self._durability == "full" else "NORMAL"
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def prepare(connection: Any, _record: object) -> None:
+            connection.isolation_level = None  # transactions are ours, see "begin"
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute(f"PRAGMA synchronous={synchronous}")
+            cursor.execute("PRAGMA foreign_keys=ON")
+            cursor.execute("PRAGMA cache_size=-65536")
+            cursor.execute("PRAGMA temp_store=MEMORY")
+            cursor.execute("PRAGMA wal_autocheckpoint=4000")
+            if not writes:
+                cursor.execute("PRAGMA query_only=ON")
+            cursor.close()
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def begin(connection: Any) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+        return engine
+
+    async def _write_groups(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
+                await self._write_group([unit for unit in group if not unit.future.cancelled()])
+            if self._closing:
+                return
+
+    async def _write_group(self, group: list[_Unit[Any]]) -> None:
+        done: list[tuple[_Unit[Any], Tx, Any]] = []
+        failed: list[tuple[_Unit[Any], BaseException]] = []
+        try:
+            async with self._writer.begin() as conn:
+                for unit in group:
+                    tx = Tx(conn, self.now_us(), self.dialect)
+                    try:
+                        async with conn.begin_nested():
+                            result = await unit.work(tx)
+                            await tx.finish()
+                    except OperationalError:
+                        raise
+                    except Exception as error:  # noqa: BLE001 - the unit's own; its caller gets it
+                        failed.append((unit, error))
+                    else:
+                        done.append((unit, tx, result))
+        except (SQLAlchemyError, OSError) as error:
+            self._refuse(group, error)
+            return
+        self.healthy = True
+        for unit, tx, result in done:
+            tx.committed()
+            if not unit.future.done():
+                unit.future.set_result(result)
+            self._publish(tx.events)
+        for unit, reason in failed:
+            if not unit.future.done():
+                unit.future.set_exception(reason)
+
+    def _refuse(self, group: list[_Unit[Any]], error: Exception) -> None:
+        if self.healthy:
+            log.error("The database refuses to write; nothing of the group was kept", error=str(error)[:300])
+        self.healthy = False
+        for unit in group:
+            if not unit.future.done():
+                refusal = StoreUnavailable("the database cannot write now")
+                refusal.__cause__ = error
+                unit.future.set_exception(refusal)
+
+
+def _unreachable(error: DBAPIError, state: str | None) -> bool:
+    if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
+        return True
+    # 08 connection, 53 resources, 57 operator intervention (shutdown, starting up), 25006 read-only standby
+    return state is not None and (state[:2] in ("08", "53", "57") or state == "25006")
+
+
+__all__ = ["Store", "Tx", "WaybridgeError", "new_id"]
