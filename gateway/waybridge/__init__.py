@@ -14,6 +14,8 @@ from waybridge.model import (
     SharingStopped,
     SourceKey,
     Stage,
+    canonical_token,
+    vendor_device_token,
 )
 from waybridge.provider import (
     Answer,
@@ -72,5 +74,7 @@ __all__ = [
     "SourceUnavailable",
     "Stage",
     "__version__",
+    "canonical_token",
     "hookimpl",
+    "vendor_device_token",
 ]
