@@ -177,7 +177,7 @@ class Parser:
         instance_id = tree.get("instance_id")
         if instance_id is not None and not isinstance(instance_id, str):
             raise InvalidBody("instance_id", "must be a text")
-        items = tree["positions"] if "positions" in tree else [tree]
+        items = tree.get("positions", [tree])
         if not isinstance(items, list):
             raise InvalidBody("positions", "must be a list")
         if not 0 < len(items) <= MAX_POSITIONS:
