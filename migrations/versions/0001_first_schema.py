@@ -119,6 +119,7 @@ def upgrade() -> None:
         sa.Column("source_id", sa.BigInteger(), nullable=False),
         sa.Column("milestone", sa.SmallInteger(), nullable=False),
         sa.Column("recorded_us", sa.BigInteger(), nullable=False),
+        sa.Column("sent_us", sa.BigInteger(), nullable=False),
         sa.Column("device_id", sa.BigInteger(), nullable=False),
         sa.Column("received_us", sa.BigInteger(), nullable=False),
         sa.Column("trip_id", sa.BigInteger(), nullable=True),
@@ -314,6 +315,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_us IS NULL"),
         postgresql_where=sa.text("ended_us IS NULL"),
     )
+    op.create_index("ix_trips_source_id_started_us", "trips", ["source_id", "started_us"], unique=False)
     op.create_index("ix_trips_source_id_track_token", "trips", ["source_id", "track_token"], unique=False)
     op.create_table(
         "webhook_subscriptions",
@@ -455,6 +457,7 @@ def downgrade() -> None:
     op.drop_index("ix_webhook_subscriptions_instance_id", table_name="webhook_subscriptions")
     op.drop_table("webhook_subscriptions")
     op.drop_index("ix_trips_source_id_track_token", table_name="trips")
+    op.drop_index("ix_trips_source_id_started_us", table_name="trips")
     op.drop_index(
         "ix_trips_open",
         table_name="trips",

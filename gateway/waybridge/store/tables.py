@@ -176,7 +176,8 @@ last = Table(
     metadata,
     Column("source_id", BigInteger, nullable=False),
     Column("milestone", SmallInteger, nullable=False),
-    Column("recorded_us", BigInteger, nullable=False),
+    Column("recorded_us", BigInteger, nullable=False),  # when it counts from
+    Column("sent_us", BigInteger, nullable=False),  # the time as sent
     *_fix_columns(),
     PrimaryKeyConstraint("source_id", "milestone"),
     sqlite_with_rowid=False,
@@ -193,6 +194,7 @@ trips = Table(
     Column("ended_us", BigInteger),
     Index("ix_trips_device_id_started_us", "device_id", "started_us"),
     Index("ix_trips_source_id_track_token", "source_id", "track_token"),
+    Index("ix_trips_source_id_started_us", "source_id", "started_us"),
     Index("ix_trips_open", "source_id", sqlite_where=text("ended_us IS NULL"), postgresql_where=text("ended_us IS NULL")),
 )
 

@@ -1,0 +1,374 @@
+"""Devices, sources, their newest fixes, trips and periods, as intake and the roster ask for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sqlalchemy import Select, select, update
+
+from waybridge.bus import Fix
+from waybridge.model import Place, Stage
+from waybridge.roster import Device, Period, Policy, Roster, Source, Trip
+from waybridge.store.tables import devices, last, sharing_periods, sources, trips
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from waybridge.store.engine import Tx
+
+DefaultPolicy: TypeAlias = Callable[[str, str, str], Policy]
+"""(instance, connection, provider) -> how to treat sources of a connection that is not configured any more."""
+
+FixRow: TypeAlias = tuple[int, int, int, Fix]
+"""(source id, device id, 1 for a milestone's coordinate, the fix)"""
+
+_FIX = ("device_id", "received_us", "trip_id", "latitude", "longitude", "altitude", "accuracy", "speed", "heading")
+_HISTORY = ("minute", "source_id", "recorded_us", *_FIX, "flags", "extra")
+_LAST = ("source_id", "milestone", "recorded_us", "sent_us", *_FIX, "flags", "extra")
+_TYPES = {
+    "minute": "int",
+    "milestone": "smallint",
+    "flags": "smallint",
+    "extra": "text",
+    **dict.fromkeys(("latitude", "longitude", "altitude", "accuracy", "speed", "heading"), "float8"),
+}
+
+
+async def load(
+    conn: AsyncConnection, roster: Roster, default_policy: DefaultPolicy, device_ids: Sequence[int] | None = None
+) -> None:
+    """Brings the roster's devices (all, or some) to what the database says."""
+
+    def some(question: Select[Any], column: Any) -> Select[Any]:
+        return question if device_ids is None else question.where(column.in_(device_ids))
+
+    for row in await conn.execute(some(select(devices), devices.c.id)):
+        device = roster.by_id(row.id) or roster.add_device(Device(row.id, row.instance_id, row.device_token))
+        _fill_device(device, row)
+    for row in await conn.execute(some(select(sources), sources.c.device_id)):
+        _fill_source(roster, row, default_policy)
+    newest = some(select(last), last.c.device_id)
+    for row in await conn.execute(newest):
+        source = roster.source_by_id(row.source_id)
+        if source is not None:
+            if row.milestone:
+                source.milestone = _fix(row)
+            else:
+                source.last = _fix(row)
+    await _load_periods_and_trips(conn, roster, device_ids)
+    winners = select(devices.c.id, devices.c.winner_source_id).where(devices.c.winner_source_id.is_not(None))
+    for row in await conn.execute(some(winners, devices.c.id)):
+        device_now, source = roster.by_id(row.id), roster.source_by_id(row.winner_source_id)
+        if device_now is not None and source is not None and source.device is device_now:
+            device_now.winner = source
+
+
+async def _load_periods_and_trips(conn: AsyncConnection, roster: Roster, device_ids: Sequence[int] | None) -> None:
+    if device_ids is not None:
+        for device_id in device_ids:
+            device = roster.by_id(device_id)
+            for source in device.sources if device is not None else ():
+                source.period = None
+    periods = select(sharing_periods).where(sharing_periods.c.kind == "source", sharing_periods.c.ended_us.is_(None))
+    newer = trips.alias("newer")
+    newest_trips = select(trips).where(
+        ~select(newer.c.id)
+        .where(newer.c.source_id == trips.c.source_id, newer.c.started_us > trips.c.started_us)
+        .exists()
+    )
+    if device_ids is not None:
+        periods = periods.where(sharing_periods.c.device_id.in_(device_ids))
+        newest_trips = newest_trips.where(trips.c.device_id.in_(device_ids))
+    for row in await conn.execute(periods):
+        source_now = roster.source_by_id(row.source_id)
+        if source_now is not None:
+            source_now.period = Period(
+                row.id, row.sharing_id, row.began_us, row.ends_us, row.start_cause, row.shared_by, row.shared_with,
+                row.chat_id,
+            )  # fmt: skip
+    for row in await conn.execute(newest_trips):
+        source_now = roster.source_by_id(row.source_id)
+        if source_now is not None:
+            source_now.trip = Trip(row.id, row.track_token, row.started_us, row.ended_us)
+
+
+async def device_ids_of(
+    conn: AsyncConnection, keys: Iterable[tuple[str, str, str]], *, lock: bool
+) -> dict[tuple[str, str, str], int]:
+    """(instance, connection, external id) -> device id, for sources that exist; locked in one order when asked."""
+    found: dict[tuple[str, str, str], int] = {}
+    by_connection: dict[tuple[str, str], list[str]] = {}
+    for instance_id, connection_id, external_id in keys:
+        by_connection.setdefault((instance_id, connection_id), []).append(external_id)
+    for (instance_id, connection_id), external_ids in sorted(by_connection.items()):
+        question = (
+            select(sources.c.external_id, sources.c.device_id)
+            .where(
+                sources.c.instance_id == instance_id,
+                sources.c.connection_id == connection_id,
+                sources.c.external_id.in_(external_ids),
+            )
+            .order_by(sources.c.id)
+        )
+        for row in await conn.execute(question.with_for_update() if lock else question):
+            found[instance_id, connection_id, row.external_id] = row.device_id
+    if lock and found:
+        await conn.execute(
+            select(devices.c.id).where(devices.c.id.in_(set(found.values()))).order_by(devices.c.id).with_for_update()
+        )
+    return found
+
+
+async def make_device(tx: Tx, instance_id: str, token: str) -> int:
+    """The number of an instance's device, made if it is new."""
+    made = (
+        tx.insert(devices)
+        .values(instance_id=instance_id, device_token=token, created_us=tx.now_us)
+        .on_conflict_do_nothing(index_elements=["instance_id", "device_token"])
+        .returning(devices.c.id)
+    )
+    number = (await tx.conn.execute(made)).scalar_one_or_none()
+    if number is None:
+        known = select(devices.c.id).where(devices.c.instance_id == instance_id, devices.c.device_token == token)
+        number = (await tx.conn.execute(known)).scalar_one()
+    return int(number)
+
+
+async def make_source(
+    tx: Tx, instance_id: str, connection_id: str, external_id: str, provider: str, device_id: int
+) -> tuple[int, int]:
+    """(number, device id) of a source, made for the device if it is new."""
+    made = (
+        tx.insert(sources)
+        .values(
+            instance_id=instance_id,
+            connection_id=connection_id,
+            external_id=external_id,
+            provider=provider,
+            device_id=device_id,
+            created_us=tx.now_us,
+        )
+        .on_conflict_do_nothing(index_elements=["instance_id", "connection_id", "external_id"])
+        .returning(sources.c.id, sources.c.device_id)
+    )
+    row = (await tx.conn.execute(made)).one_or_none()
+    if row is None:
+        row = (
+            await tx.conn.execute(
+                select(sources.c.id, sources.c.device_id).where(
+                    sources.c.instance_id == instance_id,
+                    sources.c.connection_id == connection_id,
+                    sources.c.external_id == external_id,
+                )
+            )
+        ).one()
+    return int(row.id), int(row.device_id)
+
+
+async def rank_sources(
+    tx: Tx, device_id: int, hold_seconds: float, ranked: Sequence[tuple[int, float]]
+) -> None:
+    """Gives a device its sources in order: (source id, fallback after in seconds); others of it go behind."""
+    await tx.conn.execute(update(devices).where(devices.c.id == device_id).values(hold_seconds=hold_seconds))
+    await tx.conn.execute(
+        update(sources).where(sources.c.device_id == device_id).values(rank=len(ranked), fallback_after_seconds=None)
+    )
+    for rank, (source_id, fallback_after) in enumerate(ranked):
+        await tx.conn.execute(
+            update(sources)
+            .where(sources.c.id == source_id)
+            .values(device_id=device_id, rank=rank, fallback_after_seconds=fallback_after)
+        )
+        await tx.conn.execute(update(last).where(last.c.source_id == source_id).values(device_id=device_id))
+        await tx.conn.execute(
+            update(sharing_periods)
+            .where(sharing_periods.c.source_id == source_id, sharing_periods.c.ended_us.is_(None))
+            .values(device_id=device_id)
+        )
+
+
+async def known_fixes(conn: AsyncConnection, keys: Sequence[tuple[int, int]], dialect: str) -> set[tuple[int, int]]:
+    """Which (source id, time as sent) are stored already."""
+    found: set[tuple[int, int]] = set()
+    for start in range(0, len(keys), 300):
+        part = [(sent // 60_000_000, source, sent) for source, sent in keys[start : start + 300]]
+        if dialect == "postgresql":
+            rows = await conn.exec_driver_sql(
+                "SELECT p.source_id, p.recorded_us FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS k(m, s, r)"
+                " JOIN positions p ON p.minute = k.m AND p.source_id = k.s AND p.recorded_us = k.r",
+                tuple(list(column) for column in zip(*part, strict=True)),
+            )
+        else:
+            values = ",".join("(?,?,?)" for _ in part)
+            rows = await conn.exec_driver_sql(
+                f"WITH k(m, s, r) AS (VALUES {values}) SELECT p.source_id, p.recorded_us FROM k"  # noqa: S608 - only ?
+                " CROSS JOIN positions p ON p.minute = k.m AND p.source_id = k.s AND p.recorded_us = k.r",
+                tuple(value for row in part for value in row),
+            )
+        found.update((row[0], row[1]) for row in rows)
+    return found
+
+
+async def add_history(conn: AsyncConnection, rows: Sequence[FixRow], dialect: str) -> None:
+    """Appends fixes to the history; what is there already stays."""
+    if not rows:
+        return
+    values = [
+        (f.sent_us // 60_000_000, source_id, f.sent_us, device_id, f.received_us, f.trip_id, f.latitude, f.longitude,
+         f.altitude, f.accuracy, f.speed, f.heading, f.flags, f.extra)
+        for source_id, device_id, _, f in rows
+    ]  # fmt: skip
+    await _insert_many(conn, "positions", _HISTORY, values, dialect, "ON CONFLICT DO NOTHING")
+
+
+async def keep_last(conn: AsyncConnection, rows: Sequence[FixRow], dialect: str) -> None:
+    """Keeps each source's newest fix (one row a source and kind in one call), unless a newer one is there."""
+    if not rows:
+        return
+    values = [
+        (source_id, milestone, f.recorded_us, f.sent_us, device_id, f.received_us, f.trip_id, f.latitude,
+         f.longitude, f.altitude, f.accuracy, f.speed, f.heading, f.flags, f.extra)
+        for source_id, device_id, milestone, f in rows
+    ]  # fmt: skip
+    changed = ", ".join(f"{name} = excluded.{name}" for name in _LAST[2:])
+    newer = f"ON CONFLICT (source_id, milestone) DO UPDATE SET {changed} WHERE excluded.recorded_us >= last.recorded_us"
+    await _insert_many(conn, "last", _LAST, values, dialect, newer)
+
+
+async def forget_last(tx: Tx, source_id: int) -> None:
+    """Forgets where a source was (it does not share any more and its vendor demands that nothing stays)."""
+    await tx.conn.execute(last.delete().where(last.c.source_id == source_id))
+
+
+async def _insert_many(
+    conn: AsyncConnection, table: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]], dialect: str, tail: str
+) -> None:
+    columns = ", ".join(names)
+    if dialect == "postgresql":
+        arrays = ", ".join(f"${n}::{_TYPES.get(name, 'bigint')}[]" for n, name in enumerate(names, start=1))
+        sql = f"INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays}) {tail}"  # noqa: S608 - our names
+        await conn.exec_driver_sql(sql, tuple(list(column) for column in zip(*rows, strict=True)))
+        return
+    marks = ",".join("?" * len(names))
+    await conn.exec_driver_sql(f"INSERT INTO {table} ({columns}) VALUES ({marks}) {tail}", list(rows))  # noqa: S608
+
+
+async def begin_trip(tx: Tx, device_id: int, source_id: int, trip: Trip) -> None:
+    await tx.conn.execute(
+        trips.insert().values(
+            id=trip.id, device_id=device_id, source_id=source_id, track_token=trip.track_token,
+            started_us=trip.started_us, ended_us=trip.ended_us,
+        )
+    )  # fmt: skip
+
+
+async def end_trip(tx: Tx, trip_id: int, ended_us: int | None) -> bool:
+    """Ends (or, with None, reopens) a trip; tells whether this call changed it."""
+    change = update(trips).where(trips.c.id == trip_id)
+    change = change.where(trips.c.ended_us.is_(None)) if ended_us is not None else change
+    return (await tx.conn.execute(change.values(ended_us=ended_us))).rowcount == 1
+
+
+async def trip_by_token(conn: AsyncConnection, source_id: int, track_token: str) -> Trip | None:
+    """A source's trip by the provider's own token."""
+    question = (
+        select(trips)
+        .where(trips.c.source_id == source_id, trips.c.track_token == track_token)
+        .order_by(trips.c.started_us.desc())
+        .limit(1)
+    )
+    row = (await conn.execute(question)).one_or_none()
+    return None if row is None else Trip(row.id, row.track_token, row.started_us, row.ended_us)
+
+
+async def begin_period(tx: Tx, values: Mapping[str, Any]) -> bool:
+    """Opens a sharing period; False when the source has an open one already."""
+    made = tx.insert(sharing_periods).values(values).on_conflict_do_nothing().returning(sharing_periods.c.id)
+    return (await tx.conn.execute(made)).one_or_none() is not None
+
+
+async def end_period(tx: Tx, period_id: int, ended_us: int, cause: str) -> bool:
+    """Closes a period; False when it was closed already."""
+    change = (
+        update(sharing_periods)
+        .where(sharing_periods.c.id == period_id, sharing_periods.c.ended_us.is_(None))
+        .values(ended_us=ended_us, stop_cause=cause)
+    )
+    return (await tx.conn.execute(change)).rowcount == 1
+
+
+async def extend_period(tx: Tx, period_id: int, ends_us: int | None) -> None:
+    await tx.conn.execute(update(sharing_periods).where(sharing_periods.c.id == period_id).values(ends_us=ends_us))
+
+
+async def newest_end(conn: AsyncConnection, source_id: int) -> tuple[int, int] | None:
+    """(began, ended) of the source's newest closed period."""
+    question = (
+        select(sharing_periods.c.began_us, sharing_periods.c.ended_us)
+        .where(sharing_periods.c.source_id == source_id, sharing_periods.c.ended_us.is_not(None))
+        .order_by(sharing_periods.c.ended_us.desc())
+        .limit(1)
+    )
+    row = (await conn.execute(question)).one_or_none()
+    return None if row is None else (row.began_us, row.ended_us)
+
+
+async def change_device(tx: Tx, device_id: int, values: Mapping[str, Any]) -> None:
+    await tx.conn.execute(update(devices).where(devices.c.id == device_id).values(**values))
+
+
+async def switch_online(tx: Tx, device_id: int, *, online: bool, since_us: int) -> bool:
+    """Turns a device online or offline; False when it was so already (another node was first)."""
+    change = (
+        update(devices)
+        .where(devices.c.id == device_id, devices.c.online.is_distinct_from(online))
+        .values(online=online, online_since_us=since_us)
+    )
+    return (await tx.conn.execute(change)).rowcount == 1
+
+
+async def change_source(tx: Tx, source_id: int, values: Mapping[str, Any]) -> None:
+    await tx.conn.execute(update(sources).where(sources.c.id == source_id).values(**values))
+
+
+def _fill_device(device: Device, row: Row[Any]) -> None:
+    device.display_field = row.display_field
+    device.profile = json.loads(row.profile) if row.profile else None
+    device.profile_updated_us = row.profile_updated_us
+    device.handle = row.handle
+    device.hold_us = int(row.hold_seconds * 1e6)
+    device.online = row.online
+    device.online_since_us = row.online_since_us
+    device.winner_since_us = row.winner_since_us
+    device.stage = Stage(row.stage) if row.stage else None
+    device.stage_at_us = row.stage_at_us
+    device.target = Place(**json.loads(row.target)) if row.target else None
+
+
+def _fill_source(roster: Roster, row: Row[Any], default_policy: DefaultPolicy) -> None:
+    device = roster.by_id(row.device_id)
+    if device is None:
+        return
+    source = roster.source_by_id(row.id)
+    if source is None:
+        policy = roster.policy(row.instance_id, row.connection_id) or default_policy(
+            row.instance_id, row.connection_id, row.provider
+        )
+        source = Source(row.id, row.connection_id, row.external_id, device, policy)
+    elif source.device is not device:
+        roster.move_source(source, device)
+    source.rank = row.rank
+    source.fallback_after_us = None if row.fallback_after_seconds is None else int(row.fallback_after_seconds * 1e6)
+    source.vendor_online = row.vendor_online
+    roster.add_source(source)
+    device.sources.sort(key=lambda each: (each.rank, each.id))
+
+
+def _fix(row: Row[Any]) -> Fix:
+    return Fix(
+        row.recorded_us, row.sent_us, row.received_us, row.latitude, row.longitude, row.altitude, row.accuracy,
+        row.speed, row.heading, row.trip_id, row.flags, row.extra,
+    )  # fmt: skip
