@@ -394,6 +394,7 @@ deliveries = Table(
     Column("last_error", Text),
     Index(
         "ix_webhook_deliveries_due",
+        "subscription_id",
         "next_us",
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
