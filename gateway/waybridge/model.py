@@ -183,6 +183,16 @@ def from_us(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=us)
 
 
+def iso(moment: datetime) -> str:
+    """RFC 3339 in UTC with Z; fractions only where there are any."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def iso_us(us: int | None) -> str | None:
+    """RFC 3339 of microseconds since 1970 UTC; None stays None."""
+    return None if us is None else iso(from_us(us))
+
+
 def canonical_token(text: str) -> str:
     """A device token as it is stored and compared: UUIDs dashed lower-case, anything else as it is.
 

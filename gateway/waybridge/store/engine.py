@@ -119,11 +119,18 @@ class Tx:
 
 
 class _Unit(Generic[T]):
-    __slots__ = ("future", "work")
+    __slots__ = ("alone", "future", "work")
 
-    def __init__(self, work: Callable[[Tx], Awaitable[T]], future: asyncio.Future[T]) -> None:
+    def __init__(self, work: Callable[[Tx], Awaitable[T]], future: asyncio.Future[T], *, alone: bool) -> None:
         self.work = work
         self.future = future
+        self.alone = alone
+
+
+class _UnitFailed(Exception):  # noqa: N818 - carries the unit's own error out of the transaction
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class Store:
@@ -201,11 +208,12 @@ class Store:
                 raise StoreUnavailable("the database is too busy") from error
             raise
 
-    async def write(self, work: Callable[[Tx], Awaitable[T]]) -> T:
+    async def write(self, work: Callable[[Tx], Awaitable[T]], *, alone: bool = False) -> T:
         """Runs a unit of work in a transaction and returns its result after the commit.
 
         The unit may run again when the database asked for it (a deadlock), so it must not change anything
-        but the database; use `tx.after_commit` for the rest. Raises what the unit raises, and StoreUnavailable.
+        but the database; use `tx.after_commit` for the rest. `alone`: the unit shares its transaction with nobody,
+        because it decides on what earlier units left in memory. Raises what the unit raises, and StoreUnavailable.
         """
         if self._closing:
             raise StoreUnavailable("the gateway is stopping")
@@ -213,7 +221,7 @@ class Store:
             return await self._write_alone(work)
         if len(self._waiting) >= WAITING:
             raise StoreUnavailable("too much waits to be written")
-        unit: _Unit[T] = _Unit(work, asyncio.get_running_loop().create_future())
+        unit: _Unit[T] = _Unit(work, asyncio.get_running_loop().create_future(), alone=alone)
         self._waiting.append(unit)
         self._wake.set()
         return await unit.future
@@ -306,28 +314,30 @@ class Store:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
+                group = self._next_group()
                 await self._write_group([unit for unit in group if not unit.future.cancelled()])
             if self._closing:
                 return
+
+    def _next_group(self) -> list[_Unit[Any]]:
+        count = 1
+        if not self._waiting[0].alone:
+            while count < min(GROUP, len(self._waiting)) and not self._waiting[count].alone:
+                count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
 
     async def _write_group(self, group: list[_Unit[Any]]) -> None:
         done: list[tuple[_Unit[Any], Tx, Any]] = []
         failed: list[tuple[_Unit[Any], BaseException]] = []
         try:
             async with self._writer.begin() as conn:
-                for unit in group:
-                    tx = Tx(conn, self.now_us(), self.dialect)
-                    try:
-                        async with conn.begin_nested():
-                            result = await unit.work(tx)
-                            await tx.finish()
-                    except OperationalError:
-                        raise
-                    except Exception as error:  # noqa: BLE001 - the unit's own; its caller gets it
-                        failed.append((unit, error))
-                    else:
-                        done.append((unit, tx, result))
+                if group and group[0].alone:
+                    await self._alone(conn, group[0], done)
+                else:
+                    await self._together(conn, group, done, failed)
+        except _UnitFailed as failure:
+            failed.append((group[0], failure.cause))
         except (SQLAlchemyError, OSError) as error:
             self._refuse(group, error)
             return
@@ -340,6 +350,39 @@ class Store:
         for unit, reason in failed:
             if not unit.future.done():
                 unit.future.set_exception(reason)
+
+    async def _alone(
+        self, conn: AsyncConnection, unit: _Unit[Any], done: list[tuple[_Unit[Any], Tx, Any]]
+    ) -> None:
+        tx = Tx(conn, self.now_us(), self.dialect)
+        try:
+            result = await unit.work(tx)
+            await tx.finish()
+        except (OperationalError, OSError):
+            raise
+        except Exception as error:
+            raise _UnitFailed(error) from error
+        done.append((unit, tx, result))
+
+    async def _together(
+        self,
+        conn: AsyncConnection,
+        group: list[_Unit[Any]],
+        done: list[tuple[_Unit[Any], Tx, Any]],
+        failed: list[tuple[_Unit[Any], BaseException]],
+    ) -> None:
+        for unit in group:
+            tx = Tx(conn, self.now_us(), self.dialect)
+            try:
+                async with conn.begin_nested():
+                    result = await unit.work(tx)
+                    await tx.finish()
+            except OperationalError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the unit's own; its caller gets it
+                failed.append((unit, error))
+            else:
+                done.append((unit, tx, result))
 
     def _refuse(self, group: list[_Unit[Any]], error: Exception) -> None:
         if self.healthy:

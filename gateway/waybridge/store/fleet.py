@@ -122,6 +122,13 @@ async def device_ids_of(
     return found
 
 
+async def lock_devices(tx: Tx, device_ids: Sequence[int]) -> None:
+    """Keeps other nodes from changing these devices until the commit."""
+    await tx.conn.execute(
+        select(devices.c.id).where(devices.c.id.in_(device_ids)).order_by(devices.c.id).with_for_update()
+    )
+
+
 async def make_device(tx: Tx, instance_id: str, token: str) -> int:
     """The number of an instance's device, made if it is new."""
     made = (

@@ -1,0 +1,36 @@
+"""What the gateway counts for Prometheus, in one registry of its own."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+POSITIONS = Counter(
+    "waybridge_positions", "Positions by what became of them", ["provider", "outcome"], registry=REGISTRY
+)
+GROUP_SIZE = Histogram(
+    "waybridge_intake_group_positions",
+    "Positions that shared one commit",
+    buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000),
+    registry=REGISTRY,
+)
+COMMIT_SECONDS = Histogram(
+    "waybridge_intake_commit_seconds",
+    "Time from taking a group to its commit",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+    registry=REGISTRY,
+)
+DEVICES = Gauge("waybridge_devices", "Devices known to this node", registry=REGISTRY)
+CONNECTION_STATE = Gauge(
+    "waybridge_connection_state",
+    "1 for the state that a connection is in",
+    ["instance_id", "connection_id", "state"],
+    registry=REGISTRY,
+)
+CONNECTION_EVENTS = Counter(
+    "waybridge_connection_events",
+    "What connections count: reconnects, unknown events, skipped rows",
+    ["instance_id", "connection_id", "event"],
+    registry=REGISTRY,
+)

@@ -1,0 +1,159 @@
+"""Finds plugins through the entry-point group `waybridge` and calls their hooks, each by a typed method."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, cast
+
+import pluggy
+import structlog
+
+from waybridge import hookspecs
+from waybridge.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import typer
+    from aiohttp import web
+
+    from waybridge.facade import EtaEstimator, Filter, Gateway, PluginSettings, Sink
+    from waybridge.provider import Provider
+
+log = structlog.get_logger("waybridge.plugins")
+GROUP = "waybridge"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A plugin: its name, its distribution's version and name, and what went wrong with it, if anything."""
+
+    name: str
+    version: str
+    origin: str
+    hooks: tuple[str, ...]
+    problem: str | None = None
+
+
+class Plugins:
+    """All plugins of this installation. One that cannot be used is said by name and stops nothing else."""
+
+    def __init__(self, *, disabled: Sequence[str] = (), settings: PluginSettings | None = None) -> None:
+        self._manager = pluggy.PluginManager("waybridge")
+        self._manager.add_hookspecs(hookspecs)
+        self._settings: PluginSettings = settings or {}
+        self.found: list[Found] = []
+        for name in disabled:
+            self._manager.set_blocked(name)
+        points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, _origin(point)))
+        taken: set[str] = set()
+        for point in points:
+            self._add(point, taken)
+        unknown = set(disabled) - {each.name for each in self.found}
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            raise ConfigurationError(f"plugins.disabled names plugins that are not installed: {names}")
+        self._providers = self._collect_providers()
+
+    @property
+    def providers(self) -> dict[str, type[Provider[Any]]]:
+        """Provider classes by kind."""
+        return self._providers
+
+    def filters(self) -> list[Filter]:
+        return _flat(self._manager.hook.waybridge_filters(settings=self._settings))
+
+    def eta(self) -> EtaEstimator | None:
+        return cast("EtaEstimator | None", self._manager.hook.waybridge_eta(settings=self._settings))
+
+    def sinks(self) -> list[Sink]:
+        return _flat(self._manager.hook.waybridge_sinks(settings=self._settings))
+
+    def lifespans(self, gateway: Gateway) -> list[AbstractAsyncContextManager[None]]:
+        return list(self._manager.hook.waybridge_lifespan(gateway=gateway))
+
+    def routes(self, gateway: Gateway) -> list[web.AbstractRouteDef]:
+        return _flat(self._manager.hook.waybridge_routes(gateway=gateway))
+
+    def commands(self, cli: typer.Typer) -> None:
+        self._manager.hook.waybridge_commands(cli=cli)
+
+    # -- finding
+
+    def _add(self, point: EntryPoint, taken: set[str]) -> None:
+        origin, version = _origin(point), point.dist.version if point.dist is not None else "?"
+        if self._manager.is_blocked(point.name):
+            self.found.append(Found(point.name, version, origin, (), "disabled by plugins.disabled"))
+            return
+        if point.name in taken:
+            self._refuse(point, f"a second plugin under the name {point.name!r}; this one is not used")
+            return
+        taken.add(point.name)
+        try:
+            plugin = point.load()
+        except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything at import
+            self._refuse(point, f"cannot be imported: {type(error).__name__}: {error}")
+            return
+        problem = _misspelt(plugin)
+        try:
+            self._manager.register(plugin, point.name)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            if self._manager.has_plugin(point.name):
+                self._manager.unregister(name=point.name)
+            self._refuse(point, str(error))
+            return
+        hooks = tuple(sorted(each.name for each in self._manager.get_hookcallers(plugin) or ()))
+        self.found.append(Found(point.name, version, origin, hooks, problem))
+        if problem:
+            log.error("A plugin has a function that will never be called", plugin=point.name, problem=problem)
+
+    def _refuse(self, point: EntryPoint, problem: str) -> None:
+        version = point.dist.version if point.dist is not None else "?"
+        self.found.append(Found(point.name, version, _origin(point), (), problem))
+        log.error("A plugin is not used", plugin=point.name, origin=_origin(point), problem=problem)
+
+    def _collect_providers(self) -> dict[str, type[Provider[Any]]]:
+        from waybridge.provider import Provider  # noqa: PLC0415 - keeps the command line quick
+
+        kinds: dict[str, type[Provider[Any]]] = {}
+        for implementation in self._manager.hook.waybridge_providers.get_hookimpls():
+            name = implementation.plugin_name
+            try:
+                offered = list(implementation.function())
+            except Exception as error:  # noqa: BLE001 - a stranger's function
+                log.error("A plugin could not name its providers", plugin=name, problem=str(error))
+                continue
+            for provider in offered:
+                kind = getattr(provider, "kind", None)
+                if not (inspect.isclass(provider) and issubclass(provider, Provider) and isinstance(kind, str)):
+                    log.error("A plugin offers a provider that is none", plugin=name, provider=repr(provider))
+                elif kind in kinds:
+                    log.error("A provider's kind is taken; this one is not used", plugin=name, kind=kind)
+                else:
+                    kinds[kind] = provider
+        return kinds
+
+
+def _misspelt(plugin: object) -> str | None:
+    known = [name for name in vars(hookspecs) if name.startswith("waybridge_")]
+    for name in dir(plugin):
+        if not name.startswith("waybridge_") or not inspect.isroutine(getattr(plugin, name)):
+            continue
+        if getattr(getattr(plugin, name), "waybridge_impl", None) is None:
+            return f"{name} is not marked with @hookimpl"
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            return f"{name} is no hook" + (f"; did you mean {near[0]}?" if near else "")
+    return None
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} ({point.value})" if point.dist is not None else point.value
+
+
+def _flat(answers: Sequence[Sequence[Any]]) -> list[Any]:
+    return [each for answer in answers for each in answer or ()]

@@ -1,0 +1,547 @@
+"""Intake's part inside the transaction: what reports change, decided on drafts and written in a few statements."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+from waybridge import periods, sources
+from waybridge.bounds import Checked
+from waybridge.bus import DeviceEvent, Fix, PositionEvent
+from waybridge.drafts import DeviceDraft, SourceDraft
+from waybridge.model import (
+    Milestone,
+    Offline,
+    Position,
+    Profile,
+    Report,
+    SharingStarted,
+    SharingStopped,
+    canonical_token,
+    iso,
+    iso_us,
+    to_us,
+    vendor_device_token,
+)
+from waybridge.provider import Outcome, Rejection
+from waybridge.roster import LATE, NOT_LIVE, SUSPECT, Device, Period, Policy, Roster, Source
+from waybridge.store import fleet
+from waybridge.store.engine import Tx, new_id
+from waybridge.trips import TripRules, advance
+
+NATIVE = "native"
+
+
+class Shares(Protocol):
+    """What the share sessions do when a journey ends, inside intake's transaction."""
+
+    async def complete_for_device(self, tx: Tx, device_id: int, device_token: str, instance_id: str) -> None: ...
+
+
+class Work:
+    """One group's reports inside its transaction. Call `report` for each in order, then `settle` once."""
+
+    def __init__(
+        self,
+        tx: Tx,
+        roster: Roster,
+        *,
+        rules: TripRules,
+        shares: Shares,
+        default_policy: fleet.DefaultPolicy,
+        history: bool,
+        by_clock: bool = False,
+    ) -> None:
+        self._tx = tx
+        self._by_clock = by_clock
+        self._roster = roster
+        self._rules = rules
+        self._shares = shares
+        self._default_policy = default_policy
+        self._history = history
+        self._sources: dict[tuple[str, str, str], SourceDraft] = {}
+        self._devices: dict[int, DeviceDraft] = {}
+        self._new_tokens: dict[tuple[str, str], Device] = {}
+        self._known: set[tuple[int, int]] = set()
+        self._rows: list[fleet.FixRow] = []
+        self._shown: list[tuple[SourceDraft, Fix, str | None]] = []
+        self._told: list[DeviceEvent] = []
+
+    # -- state
+
+    async def reload(self, keys: Iterable[tuple[str, str, str]]) -> None:
+        """Locks the sources and takes over what other nodes wrote."""
+        found = await fleet.device_ids_of(self._tx.conn, set(keys), lock=True)
+        if found:
+            await fleet.load(self._tx.conn, self._roster, self._default_policy, sorted(set(found.values())))
+
+    async def find_known(self, fixes: Iterable[tuple[Policy, str, int]]) -> None:
+        """Asks the history once for the fixes that are not newer than their source's newest."""
+        asked = set()
+        for policy, external_id, sent_us in fixes:
+            source = self._roster.source(policy.instance_id, policy.connection_id, external_id)
+            if source is None:
+                continue
+            newest = source.newest
+            if newest is not None and sent_us <= max(newest.sent_us, newest.recorded_us):
+                asked.add((source.id, sent_us))
+        if asked:
+            self._known = await fleet.known_fixes(self._tx.conn, sorted(asked), self._tx.dialect)
+
+    async def report(
+        self, policy: Policy, index: int, report: Report, checked: Checked | None, outcome: Outcome
+    ) -> None:
+        """Takes one report in."""
+        try:
+            draft = await self._resolve(policy, report.source.external_id)
+        except ValueError as error:
+            field = "device_token" if policy.connection_id == NATIVE else "external_id"
+            outcome.rejected.append(Rejection(index, field, str(error)))
+            return
+        match report:
+            case Position():
+                if checked is not None:
+                    await self._position(draft, index, report, checked, outcome)
+            case Offline():
+                await self._offline(draft, report)
+            case SharingStarted():
+                await self._started(draft, report)
+            case SharingStopped():
+                await self._stopped(draft, max(to_us(report.ended_at), _began(draft)), report.cause)
+            case Milestone():
+                await self._milestone(draft, report)
+            case Profile():
+                device = self._device(draft)
+                if device.merge(report, self._tx.now_us):
+                    self._tell("profile", device.device)
+
+    # -- resolve
+
+    async def _resolve(self, policy: Policy, external_id: str) -> SourceDraft:
+        native = policy.connection_id == NATIVE
+        if native:
+            external_id = canonical_token(external_id)
+        key = (policy.instance_id, policy.connection_id, external_id)
+        draft = self._sources.get(key)
+        if draft is None:
+            source = self._roster.source(*key)
+            if source is None:
+                source = await self._make(policy, external_id, native=native)
+            draft = self._sources[key] = SourceDraft(source)
+            self._device(draft)
+        return draft
+
+    async def _make(self, policy: Policy, external_id: str, *, native: bool) -> Source:
+        if not 0 < len(external_id) <= 500 or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in external_id):
+            raise ValueError("must be 1 to 500 characters without control characters")
+        tx = self._tx
+        token = (
+            external_id if native else vendor_device_token(policy.instance_id, policy.connection_id, external_id)
+        )
+        device = self._new_tokens.get((policy.instance_id, token)) or self._roster.device(policy.instance_id, token)
+        device_id = device.id if device is not None else await fleet.make_device(tx, policy.instance_id, token)
+        source_id, owner_id = await fleet.make_source(
+            tx, policy.instance_id, policy.connection_id, external_id, policy.provider, device_id
+        )
+        if owner_id != device_id or (device is None and self._roster.by_id(device_id) is None):
+            await fleet.load(tx.conn, self._roster, self._default_policy, [owner_id])
+            known = self._roster.source(policy.instance_id, policy.connection_id, external_id)
+            if known is not None and known.device.id == owner_id and owner_id != device_id:
+                return known
+        if device is None:
+            device = self._roster.by_id(device_id) or Device(device_id, policy.instance_id, token)
+            self._new_tokens[policy.instance_id, token] = device
+            self._devices.setdefault(device_id, DeviceDraft(device, is_new=True))
+            self._tell("created", device)
+        return Source(source_id, policy.connection_id, external_id, device, policy)
+
+    def _device(self, draft: SourceDraft) -> DeviceDraft:
+        device = self._devices.get(draft.source.device.id)
+        if device is None:
+            device = self._devices[draft.source.device.id] = DeviceDraft(draft.source.device)
+        device.sources[draft.id] = draft
+        return device
+
+    # -- positions
+
+    async def _position(
+        self, draft: SourceDraft, index: int, report: Position, checked: Checked, outcome: Outcome
+    ) -> None:
+        policy = draft.policy
+        if policy.consent == "all" and draft.period is None:
+            outcome.rejected.append(Rejection(index, "source", "does not share its location"))
+            return
+        key = (draft.id, checked.sent_us)
+        newest = draft.last if report.live else draft.milestone
+        if key in self._known or (newest is not None and checked.sent_us == newest.sent_us):
+            outcome.duplicates += 1
+            return
+        self._known.add(key)
+        outcome.accepted += 1
+        flags = (0 if report.live else NOT_LIVE) | (SUSPECT if checked.suspect else 0)
+        if newest is not None and checked.recorded_us <= newest.recorded_us:
+            outcome.late += 1
+            trip_id = await self._trip_of_late(draft, checked.recorded_us, report.track_token)
+            self._record(draft, self._fix(checked, trip_id, flags | LATE))
+            return
+        trip_id = await self._trip(draft, checked, report.track_token) if report.live else None
+        fix = self._fix(checked, trip_id, flags)
+        self._record(draft, fix)
+        if not report.live:
+            draft.milestone, draft.new_milestone = fix, True
+            return
+        self._vendor_says(draft, online=report.online)
+        if draft.last is None or fix.recorded_us - draft.last.recorded_us > sources.limit_us(draft):
+            draft.fresh_since_us = fix.recorded_us
+        draft.last, draft.new_last = fix, True
+        if draft.vendor_online is False:
+            await self._vendor_offline(draft, fix.recorded_us)
+        elif draft.period is None and periods.opens_by_fix(
+            policy, fix, vendor_online=draft.vendor_online, now_us=self._tx.now_us
+        ):
+            await self._open(draft, fix.recorded_us, None, "online")
+        self._shown.append((draft, fix, draft.trip.track_token if trip_id is not None and draft.trip else None))
+
+    @staticmethod
+    def _fix(checked: Checked, trip_id: int | None, flags: int) -> Fix:
+        return Fix(
+            checked.recorded_us, checked.sent_us, checked.received_us, checked.latitude, checked.longitude, checked.altitude,
+            checked.accuracy, checked.speed, checked.heading, trip_id, flags, checked.extra,
+        )  # fmt: skip
+
+    def _record(self, draft: SourceDraft, fix: Fix) -> None:
+        if self._history:
+            self._rows.append((draft.id, draft.source.device.id, 0, fix))
+
+    async def _trip(self, draft: SourceDraft, checked: Checked, token: str | None) -> int | None:
+        if token is not None and (draft.trip is None or draft.trip.track_token != token):
+            earlier = await fleet.trip_by_token(self._tx.conn, draft.id, token)
+            if earlier is not None:
+                return await self._resume(draft, earlier)
+        fix = self._fix(checked, None, 0)
+        step = advance(draft.trip, draft.last, fix, token, self._rules, new_id())
+        device = draft.source.device
+        if step.ended is not None:
+            await fleet.end_trip(self._tx, step.ended.id, step.ended.ended_us)
+            self._tell("trip_ended", device, {"track_token": step.ended.track_token})
+        if step.started and step.trip is not None:
+            await fleet.begin_trip(self._tx, device.id, draft.id, step.trip)
+            self._tell("trip_started", device, {"track_token": step.trip.track_token})
+        elif draft.trip is not None and draft.trip.ended_us is not None and step.trip and step.trip.ended_us is None:
+            await fleet.end_trip(self._tx, step.trip.id, None)
+        draft.trip = step.trip
+        return step.trip.id if step.trip is not None and step.inside else None
+
+    async def _resume(self, draft: SourceDraft, earlier: Any) -> int | None:
+        """The vendor went back to a trip that it had left: it runs again, the other one ends."""
+        if draft.trip is not None and draft.trip.ended_us is None and draft.last is not None:
+            await fleet.end_trip(self._tx, draft.trip.id, draft.last.recorded_us)
+            self._tell("trip_ended", draft.source.device, {"track_token": draft.trip.track_token})
+        await fleet.end_trip(self._tx, earlier.id, None)
+        earlier.ended_us = None
+        draft.trip = earlier
+        return int(earlier.id)
+
+    async def _trip_of_late(self, draft: SourceDraft, recorded_us: int, token: str | None) -> int | None:
+        trip = draft.trip
+        if trip is not None and trip.started_us <= recorded_us and (token is None or token == trip.track_token):
+            return trip.id
+        if token is None:
+            return None
+        earlier = await fleet.trip_by_token(self._tx.conn, draft.id, token)
+        return earlier.id if earlier is not None else None
+
+    # -- what the vendor says of itself
+
+    def _vendor_says(self, draft: SourceDraft, *, online: bool | None) -> None:
+        if online is not draft.vendor_online:
+            draft.vendor_online = online
+            draft.columns["vendor_online"] = online
+
+    async def _offline(self, draft: SourceDraft, report: Offline) -> None:
+        self._vendor_says(draft, online=False)
+        last_us = draft.last.recorded_us if draft.last is not None else self._tx.now_us
+        seen_us = to_us(report.last_seen_at) if report.last_seen_at is not None else last_us
+        await self._vendor_offline(draft, min(max(seen_us, last_us), self._tx.now_us))
+
+    async def _vendor_offline(self, draft: SourceDraft, ended_us: int) -> None:
+        draft.fresh_since_us = None
+        if draft.period is not None and draft.policy.begins == "fix":
+            await self._stopped(draft, max(ended_us, draft.period.began_us), "offline")
+
+    # -- sharing
+
+    async def _started(self, draft: SourceDraft, report: SharingStarted) -> None:
+        began_us = to_us(report.began_at)
+        ends_us = to_us(report.ends_at) if report.ends_at is not None else None
+        if draft.period is not None:
+            if ends_us != draft.period.ends_us:
+                await fleet.extend_period(self._tx, draft.period.id, ends_us)
+                draft.period = _with_end(draft.period, ends_us)
+            return
+        closed = await fleet.newest_end(self._tx.conn, draft.id)
+        if closed is not None and began_us <= closed[0]:
+            return  # a late word about a period that is over: its end wins
+        await self._open(
+            draft, began_us, ends_us, report.cause, report.shared_by, report.shared_with, report.chat_id
+        )
+
+    async def _open(
+        self,
+        draft: SourceDraft,
+        began_us: int,
+        ends_us: int | None,
+        cause: str,
+        shared_by: str | None = None,
+        shared_with: str | None = None,
+        chat_id: str | None = None,
+    ) -> None:
+        device = self._device(draft)
+        period = Period(
+            new_id(), "shr_" + secrets.token_hex(12), began_us, ends_us, cause, shared_by, shared_with, chat_id
+        )
+        opened = await fleet.begin_period(
+            self._tx,
+            {
+                "id": period.id,
+                "sharing_id": period.sharing_id,
+                "kind": "source",
+                "instance_id": device.device.instance_id,
+                "device_id": device.device.id,
+                "device_token": device.device.token,
+                "source_id": draft.id,
+                "connection_id": draft.policy.connection_id,
+                "provider": draft.policy.provider,
+                "shared_by": shared_by,
+                "shared_with": shared_with,
+                "chat_id": chat_id,
+                "began_us": began_us,
+                "ends_us": ends_us,
+                "start_cause": cause,
+            },
+        )
+        if not opened:
+            return
+        draft.period = period
+        data = periods.started_data(device.device, draft.policy, period, shared_by=device.display_name)
+        self._emit("location.sharing.started", device.device, data, cause)
+        self._tell("sharing_started", device.device, {"cause": cause})
+
+    async def _stopped(self, draft: SourceDraft, ended_us: int, cause: str) -> None:
+        period = draft.period
+        if period is None or not await fleet.end_period(self._tx, period.id, ended_us, cause):
+            return
+        draft.period = None
+        device = self._device(draft)
+        data = periods.stopped_data(
+            device.device, draft.policy, period, shared_by=device.display_name, ended_us=ended_us, cause=cause
+        )
+        self._emit("location.sharing.stopped", device.device, data, cause)
+        self._tell("sharing_stopped", device.device, {"cause": cause})
+        if draft.policy.consent == "all":
+            draft.last = draft.milestone = None
+            draft.new_last = draft.new_milestone = False
+            draft.fresh_since_us = None
+            await fleet.forget_last(self._tx, draft.id)
+
+    async def _milestone(self, draft: SourceDraft, report: Milestone) -> None:
+        device = self._device(draft)
+        if report.stage is not None:
+            device.columns |= {"stage": report.stage.value, "stage_at_us": to_us(report.occurred_at)}
+        if report.target is not None:
+            device.columns["target"] = json.dumps(asdict(report.target))
+        if report.stage is not None or report.target is not None:
+            self._tell("stage", device.device, {"stage": report.stage.value if report.stage is not None else None})
+        if report.event_type is not None:
+            data = {
+                "device_token": device.device.token,
+                "customer_reference": report.references.get("customer_reference"),
+                "booking_reference": report.references.get("booking_reference"),
+                "event_type": report.event_type,
+                "occurred_at": iso(report.occurred_at),
+            }
+            self._emit("driver.event", device.device, data, None)
+        if report.completes_shares:
+            await self._shares.complete_for_device(
+                self._tx, device.device.id, device.device.token, device.device.instance_id
+            )
+
+    # -- the clock
+
+    async def tick(self, device: Device) -> None:
+        """What silence does to a device: its trips end, the periods that a fix began end, others may win."""
+        now_us = self._tx.now_us
+        for source in tuple(device.sources):
+            key = (device.instance_id, source.connection_id, source.external_id)
+            draft = self._sources.setdefault(key, SourceDraft(source))
+            self._device(draft)
+            last = draft.last
+            silent = last is None or now_us - last.recorded_us > self._rules.gap_us
+            if not silent:
+                continue
+            if draft.trip is not None and draft.trip.ended_us is None:
+                ended_us = last.recorded_us if last is not None else now_us
+                if await fleet.end_trip(self._tx, draft.trip.id, ended_us):
+                    self._tell("trip_ended", device, {"track_token": draft.trip.track_token})
+                draft.trip = replace(draft.trip, ended_us=ended_us, still_since_us=None)
+            if draft.period is not None and draft.policy.begins == "fix":
+                ended_us = max(draft.period.began_us, last.recorded_us if last is not None else now_us)
+                await self._stopped(draft, ended_us, "offline")
+
+    # -- the end of the group
+
+    async def settle(self) -> None:
+        """Decides who wins and who is online, writes everything, and says what is published after the commit."""
+        tx = self._tx
+        for device in self._devices.values():
+            self._decide(device)
+            await self._switch_online(device)
+            if device.columns:
+                await fleet.change_device(tx, device.device.id, device.columns)
+        newest: list[fleet.FixRow] = []
+        for draft in self._sources.values():
+            device_id = draft.source.device.id
+            if draft.new_last and draft.last is not None:
+                newest.append((draft.id, device_id, 0, draft.last))
+            if draft.new_milestone and draft.milestone is not None:
+                newest.append((draft.id, device_id, 1, draft.milestone))
+            if draft.columns:
+                await fleet.change_source(tx, draft.id, draft.columns)
+        await fleet.add_history(tx.conn, self._rows, tx.dialect)
+        await fleet.keep_last(tx.conn, newest, tx.dialect)
+        for event in self._told:
+            tx.publish(event)
+        for draft, fix, track_token in self._shown:
+            device = self._devices[draft.source.device.id]
+            tx.publish(
+                PositionEvent(
+                    device.device.instance_id, device.device.id, device.device.token, draft.id, fix, track_token,
+                    device.winner is not None and device.winner.id == draft.id, draft.visible,
+                )
+            )  # fmt: skip
+        tx.after_commit(self._commit)
+
+    def _decide(self, device: DeviceDraft) -> None:
+        candidates = _candidates(device)
+        current = device.device.winner
+        verdict = sources.decide(
+            candidates, current.id if current is not None else None, device.device.hold_us, self._tx.now_us
+        )
+        winner = next((each for each in candidates if each.id == verdict.winner_id), None)
+        device.winner = winner
+        if winner is None or (current is not None and winner.id == current.id):
+            return
+        device.columns |= {"winner_source_id": winner.id, "winner_since_us": self._tx.now_us}
+        if current is not None:
+            source = winner.source if isinstance(winner, SourceDraft) else winner
+            data = source_changed(device.device, current, source, verdict.reason)
+            self._emit("source.changed", device.device, data, None)
+            self._tell("source_changed", device.device, data)
+
+    async def _switch_online(self, device: DeviceDraft) -> None:
+        winner = device.winner
+        now_us = self._tx.now_us
+        if winner is None or winner.last is None:
+            if device.online and self._by_clock:
+                await self._forgotten(device, now_us)
+            return
+        fresh = winner.vendor_online is not False and now_us - winner.last.recorded_us <= winner.policy.stale_after_us
+        if fresh == device.online:
+            return
+        if device.online and winner.vendor_online is not False and not self._by_clock:
+            return  # gone stale between two fixes: the clock's business
+        first_word = device.online is None and not fresh
+        if not device.is_new and not await fleet.switch_online(
+            self._tx, device.device.id, online=fresh, since_us=now_us
+        ):
+            device.online = fresh
+            return
+        device.online = fresh
+        device.columns |= {"online": fresh, "online_since_us": now_us}
+        if first_word:
+            return
+        kind = "online" if fresh else "offline"
+        data = online_data(device.device, winner.policy.provider, now_us, winner.last)
+        self._emit(f"device.{kind}", device.device, data, None)
+        self._tell(kind, device.device, {"since": now_us, "last_seen_us": winner.last.recorded_us})
+
+    async def _forgotten(self, device: DeviceDraft, now_us: int) -> None:
+        """Nothing is known of it any more (its share ended and nothing stays): it is not online either."""
+        device.online = False
+        device.columns |= {"online": False, "online_since_us": now_us}
+
+    def _commit(self) -> None:
+        for device in self._devices.values():
+            if device.is_new and self._roster.by_id(device.device.id) is None:
+                self._roster.add_device(device.device)
+        for draft in self._sources.values():
+            if self._roster.source_by_id(draft.id) is None:
+                self._roster.add_source(draft.source)
+        for device in self._devices.values():
+            device.commit()
+
+    def _emit(self, event_type: str, device: Device, data: dict[str, Any], cause: str | None) -> None:
+        self._tx.emit(
+            event_type,
+            instance_id=device.instance_id,
+            data=data,
+            device_id=device.id,
+            device_token=device.token,
+            cause=cause,
+        )
+
+    def _tell(self, kind: str, device: Device, details: dict[str, Any] | None = None) -> None:
+        self._told.append(
+            DeviceEvent(kind, device.instance_id, device.id, device.token, self._tx.now_us, details or {})
+        )
+
+
+def source_changed(device: Device, before: Source, after: Source, reason: str) -> dict[str, Any]:
+    """The payload of `source.changed`."""
+    return {
+        "device_token": device.token,
+        "from": _named(before),
+        "to": _named(after),
+        "reason": reason,
+    }
+
+
+def online_data(device: Device, provider: str, since_us: int, last: Fix) -> dict[str, Any]:
+    """The payload of `device.online` and `device.offline`."""
+    return {
+        "device_token": device.token,
+        "provider": provider,
+        "since": iso_us(since_us),
+        "last_seen_at": iso_us(last.recorded_us),
+    }
+
+
+def _named(source: Source) -> dict[str, str]:
+    return {
+        "connection_id": source.connection_id,
+        "external_id": source.external_id,
+        "provider": source.policy.provider,
+    }
+
+
+def _candidates(device: DeviceDraft) -> list[SourceDraft | Source]:
+    if len(device.sources) == 1 and len(device.device.sources) <= 1:
+        return list(device.sources.values())
+    known: list[SourceDraft | Source] = [device.sources.get(each.id, each) for each in device.device.sources]
+    known.extend(each for each in device.sources.values() if each.source not in device.device.sources)
+    known.sort(key=lambda each: (each.rank, each.id))
+    return known
+
+
+def _began(draft: SourceDraft) -> int:
+    return draft.period.began_us if draft.period is not None else 0
+
+
+def _with_end(period: Period, ends_us: int | None) -> Period:
+    return Period(
+        period.id, period.sharing_id, period.began_us, ends_us, period.cause, period.shared_by, period.shared_with,
+        period.chat_id,
+    )  # fmt: skip
