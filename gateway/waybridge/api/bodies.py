@@ -68,9 +68,9 @@ InstanceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 class Paging(Query):
-    """`limit` and `offset` of every list."""
+    """`limit` and `offset` of every list. The dispatcher holds `limit` to the settings' page sizes."""
 
-    limit: QueryInt = Field(default=50, ge=1, le=500)
+    limit: QueryInt = Field(default=50, ge=1, json_schema_extra={"maximum": 500})
     offset: QueryInt = Field(default=0, ge=0, le=2**53 - 1)
 
 

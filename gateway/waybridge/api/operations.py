@@ -140,11 +140,25 @@ class Call:
 
 
 class Dispatcher:
-    """Turns requests into calls. `auth` proves tokens, `address` names clients."""
+    """Turns requests into calls. `auth` proves tokens, `address` names clients.
 
-    def __init__(self, auth: Verifier, address: Callable[[web.Request], str]) -> None:
+    `body_bytes` limits bodies of operations that name no limit; `page_size` and `page_size_max` hold for lists.
+    """
+
+    def __init__(
+        self,
+        auth: Verifier,
+        address: Callable[[web.Request], str],
+        *,
+        body_bytes: int = SMALL_BODY,
+        page_size: int = 50,
+        page_size_max: int = 500,
+    ) -> None:
         self._auth = auth
         self._address = address
+        self._body_bytes = body_bytes
+        self._page_size = page_size
+        self._page_size_max = page_size_max
 
     def handler(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """The aiohttp handler of an operation; it answers errors itself."""
@@ -167,12 +181,12 @@ class Dispatcher:
         if request.match_info:
             _check_path(operation, request.match_info)
         instance_id = self._queried_instance(operation, request, principal)
-        query = validate_query(operation.query, request.query) if operation.query is not None else None
+        query = self._query(operation.query, request) if operation.query is not None else None
         body = None
         if operation.body is not None:
-            body = await _body(operation, request)
+            body = await _body(operation, request, operation.max_body or self._body_bytes)
         elif request.can_read_body and not operation.websocket:
-            await read_body(request, operation.max_body or SMALL_BODY)
+            await read_body(request, operation.max_body or self._body_bytes)
         if operation.instance == "body_or_query":
             instance_id = self._either_instance(operation, instance_id, body, principal)
         if instance_id is not None:
@@ -182,6 +196,16 @@ class Dispatcher:
     async def _principal(self, request: web.Request) -> Principal:
         token = bearer(request)
         return self._auth.cached(token) or await self._auth.verify(token)
+
+    def _query(self, model: type[BaseModel], request: web.Request) -> BaseModel:
+        query = validate_query(model, request.query)
+        if isinstance(query, Paging):
+            if query.limit > self._page_size_max:
+                message = f"must be at most {self._page_size_max}"
+                raise Invalid("the query is not valid", errors=[("limit", message)])
+            if "limit" not in query.model_fields_set and self._page_size != query.limit:
+                query = query.model_copy(update={"limit": min(self._page_size, self._page_size_max)})
+        return query
 
     @staticmethod
     def _queried_instance(operation: Operation, request: web.Request, principal: Principal | None) -> str | None:
@@ -254,11 +278,11 @@ class RequestTimeout(RequestError):
     status, title = 408, "Request Timeout"
 
 
-async def _body(operation: Operation, request: web.Request) -> Any:
+async def _body(operation: Operation, request: web.Request, limit: int) -> Any:
     model = operation.body
     if model is None:
         return None
-    raw = await read_body(request, operation.max_body or SMALL_BODY)
+    raw = await read_body(request, limit)
     if not raw:
         if operation.body_required:
             raise Malformed("a JSON body is required")
