@@ -1,0 +1,85 @@
+"""The iMessage provider: people who share their location with a phone line at Linq."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, ClassVar
+
+from waybridge import Capabilities, Provider, SourceUnavailable
+from waybridge_imessage.asking import Asker
+from waybridge_imessage.callback import Callback
+from waybridge_imessage.linq import Linq, Refused
+from waybridge_imessage.polling import Poller
+from waybridge_imessage.settings import IMessageSettings
+from waybridge_imessage.simulator import LinqSimulator
+from waybridge_imessage.webhook import Receiver, profile_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from waybridge import Asked, Batch, Profile, ProviderContext, Push, Receipt, Report, SourceKey
+
+MODEST_INTERVAL = 60.0
+EVENT_MEMORY = timedelta(hours=48)
+
+
+class IMessage(Provider[IMessageSettings]):
+    """One account at Linq. A source is a handle; consent comes by webhook, positions by reading chats."""
+
+    kind = "imessage"
+    Settings = IMessageSettings
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        streams=True,
+        receives=True,
+        asks=True,
+        stale_after=600.0,
+        expected_interval=180.0,
+        consent="all",
+        begins="report",
+        verifies="provider",
+    )
+    simulator = LinqSimulator
+
+    def __init__(self, settings: IMessageSettings, context: ProviderContext) -> None:
+        super().__init__(settings, context)
+        self._linq = Linq(settings, context)
+        self._poller = Poller(settings, context, self._linq)
+        self._receiver = Receiver(settings, context)
+        self._callback = Callback(settings, context, self._linq)
+        self._asker = Asker(context, self._linq)
+
+    async def check(self) -> None:
+        try:
+            await self._linq.subscriptions(tries=1)
+        except Refused as refusal:
+            raise SourceUnavailable(f"Linq refuses the check: {refusal}") from refusal
+
+    async def stream(self) -> AsyncIterator[Report | Batch]:
+        if self.settings.poll_interval_seconds < MODEST_INTERVAL:
+            self.context.log.warning(
+                "Chats are read more often than the vendor advises: positions do not come faster for it",
+                poll_interval_seconds=self.settings.poll_interval_seconds,
+            )
+        async for batch in self._poller.run(self._reconcile):
+            yield batch
+
+    async def receive(self, push: Push) -> Receipt:
+        receipt = await self._receiver.receive(push)
+        self._poller.nudge()
+        return receipt
+
+    async def ask(self, target: str) -> Asked:
+        asked = await self._asker.ask(target)
+        self._poller.nudge()
+        return asked
+
+    async def profile(self, source: SourceKey) -> Profile | None:
+        return profile_of(source)
+
+    async def _reconcile(self) -> None:
+        """What is done at start and every ten minutes, before all known chats are read."""
+        await self._callback.ensure()
+        oldest = self.context.clock.now() - EVENT_MEMORY
+        for key, seen_at in (await self.context.state.items("event/")).items():
+            if isinstance(seen_at, str) and datetime.fromisoformat(seen_at) < oldest:
+                await self.context.state.put(key, None)
