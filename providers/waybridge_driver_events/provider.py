@@ -1,0 +1,401 @@
+"""The inbound API of driver events (contract section 7; the vendor's own client talks to it unchanged)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
+from pydantic import Field
+
+from waybridge import (
+    Answer,
+    Batch,
+    Capabilities,
+    CompareAndSet,
+    Outcome,
+    Provider,
+    ProviderSettings,
+    Push,
+    PushRejected,
+    Put,
+    PutIfAbsent,
+    Receipt,
+    canonical_token,
+    vendor_device_token,
+)
+from waybridge_driver_events.figures import gaps
+from waybridge_driver_events.journey import Journey, load, load_times
+from waybridge_driver_events.payload import (
+    BookingStatus,
+    DriverEvent,
+    EventType,
+    FieldError,
+    decode,
+    parse_assignment,
+    parse_batch,
+    parse_booking,
+    parse_event,
+    valid_reference,
+)
+from waybridge_driver_events.record import from_us, to_us
+from waybridge_driver_events.rules import OVER, Refused, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+INVALID: Final = "Invalid Input Parameter"
+_UNAUTHORIZED: Final = (
+    b'{"message":"Invalid Authorization Token","description":"Invalid authorization token in header"}'
+)
+_NOT_FOUND: Final = "Unable to find booking with bookingReference provided"
+_LARGEST_BODY: Final = 16_384
+_LARGEST_BATCH: Final = 131_072
+_SWEEP_SECONDS: Final = 60.0
+_HOUR: Final = timedelta(hours=1)
+# How long the gateway may have been down without overlooking a booking that is to be forgotten.
+_DAYS_OFF: Final = 31
+# What clients declare when nobody told them what they send: curl, aiohttp.
+_UNDECLARED: Final = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
+_encode = msgspec.json.Encoder().encode
+
+
+class DriverEventsSettings(ProviderSettings):
+    """How strict the dialect is; the defaults are the vendor's rules with its ambiguities decided.
+
+    auto_provision: the first event makes the booking, its driver assigned since ever.
+    strict_later: a milestone at the very time of the one before it is refused.
+    strict_order: live locations count in the chronology.
+    future_skew_seconds: how far ahead of our clock an event may be.
+    complete_shares: a terminal event, a cancellation and the end by itself complete the booking's shares.
+    """
+
+    auto_provision: bool = False
+    strict_later: bool = False
+    strict_order: bool = False
+    future_skew_seconds: float = Field(default=5.0, ge=0, le=86_400)
+    complete_shares: bool = True
+
+
+class DriverEvents(Provider[DriverEventsSettings]):
+    """Takes bookings, assignments, milestones and live locations; the rules are in rules.py."""
+
+    kind: ClassVar[str] = "driver_events"
+    Settings: ClassVar[type[ProviderSettings]] = DriverEventsSettings
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        streams=True,
+        receives=True,
+        stale_after=20.0,
+        expected_interval=5.0,
+        consent="public",
+        begins="report",
+        unauthorized=Answer(status=401, body=_UNAUTHORIZED),
+        max_body=_LARGEST_BATCH,
+        future_skew_seconds=5.0,
+    )
+
+    async def check(self) -> None:
+        """Nothing to prove: suppliers come to us."""
+
+    async def stream(self) -> AsyncIterator[Batch]:
+        """No positions, only what the clock decides: a booking is over 6 h after its pickup, and forgotten 90 days
+        after its end (a year after it was made, when nothing came of it)."""
+        swept_on: datetime | None = None
+        while True:
+            now = self.context.clock.now()
+            for key, due in sorted((await self.context.state.items("open/")).items()):
+                if isinstance(due, int) and due <= to_us(now):
+                    yield await self._complete(key.removeprefix("open/"))
+            if swept_on is None or now - swept_on >= _HOUR:
+                swept_on = now
+                for days in range(_DAYS_OFF):
+                    day = f"forget/{now - timedelta(days=days):%Y%m%d}/"
+                    for key in sorted(await self.context.state.items(day)):
+                        yield await self._forget(key, key.removeprefix(day))
+            await self.context.clock.sleep(_SWEEP_SECONDS)
+
+    async def receive(self, push: Push) -> Receipt:
+        """Answers one request of the dialect."""
+        match [push.method, *push.segments]:
+            case ["POST", "v1", "bookings", customer, reference, "driver", "events"]:
+                return await self._event(push, customer, reference)
+            case ["POST", "v1", "bookings", customer, reference, "driver", "events:batch"]:
+                return await self._batch(push, customer, reference)
+            case ["POST", "v2", "bookings", reference, "assignDriver"]:
+                return await self._assign(push, reference)
+            case ["PUT", "v1", "bookings", customer, reference]:
+                return await self._put(push, customer, reference)
+            case ["GET", "v1", "bookings", customer, reference]:
+                journey = await self._known(push, customer, reference)
+                return Receipt(answer=_json(200, self._shown(journey)))
+            case ["GET", "v1", "bookings", customer, reference, "tracking"]:
+                return await self._tracking(push, customer, reference)
+            case _:
+                raise _unrouted(push)
+
+    async def _event(self, push: Push, customer: str, reference: str) -> Receipt:
+        journey = await self._addressed(push, customer, reference)
+        try:
+            event = parse_event(_body(push))
+            verdict, journey = await self._take(journey, event, push.received_at)
+        except FieldError as error:
+            return await self._refusal(journey, Refused("field", str(error)))
+        except Refused as refused:
+            return await self._refusal(journey, refused)
+        if verdict.result == "duplicate":
+            return Receipt(answer=_accepted("duplicate"))
+        return Receipt(
+            reports=journey.reports,
+            intents=journey.intents(),
+            answer=lambda outcome: _told(verdict, event, outcome),
+        )
+
+    async def _take(self, journey: Journey, event: DriverEvent, received_at: datetime) -> tuple[Verdict, Journey]:
+        if event.naive:
+            self.context.count("naive_time")
+        journey = await self._reload(journey, [event])
+        if journey.booking is None:
+            journey.provision(received_at)
+        return journey.take(event, received_at, self.settings), journey
+
+    async def _batch(self, push: Push, customer: str, reference: str) -> Receipt:
+        """Our own: a flushed buffer of events, each judged as if it came alone, answered item by item."""
+        journey = await self._addressed(push, customer, reference)
+        try:
+            items = parse_batch(_body(push, _LARGEST_BATCH))
+        except FieldError as error:
+            return await self._refusal(journey, Refused("field", str(error)))
+        events = [_parsed(item) for item in items]
+        journey = await self._reload(journey, [event for event in events if isinstance(event, DriverEvent)])
+        if journey.booking is None:
+            journey.provision(push.received_at)
+        results = [self._judged(journey, event, push.received_at) for event in events]
+        for index, result in enumerate(results):
+            result["index"] = index
+        changed = any(result.get("result") in {"accepted", "stored-late"} for result in results)
+        return Receipt(
+            reports=journey.reports if changed else (),
+            intents=journey.intents() if changed else (),
+            answer=_json(200, {"results": results}),
+        )
+
+    def _judged(self, journey: Journey, event: DriverEvent | FieldError, received_at: datetime) -> dict[str, Any]:
+        if isinstance(event, FieldError):
+            self.context.count("refused_field")
+            return {"status": 400, "message": INVALID, "description": str(event)}
+        if event.naive:
+            self.context.count("naive_time")
+        try:
+            verdict = journey.take(event, received_at, self.settings)
+        except Refused as refused:
+            self.context.count(f"refused_{refused.reason}")
+            return {"status": refused.status, "message": _message(refused), "description": str(refused)}
+        return {"status": 200, "result": verdict.result}
+
+    async def _assign(self, push: Push, reference: str) -> Receipt:
+        customer = await self.context.state.get(f"reference/{reference}") if valid_reference(reference) else None
+        if not isinstance(customer, str):
+            raise _rejected(404, "Not Found", _NOT_FOUND)
+        journey = await self._known(push, customer, reference)
+        try:
+            assignment = parse_assignment(_body(push))
+        except FieldError as error:
+            raise _rejected(400, INVALID, str(error)) from error
+        if journey.booking is not None and journey.booking.status in {*OVER, BookingStatus.NEW}:
+            state = journey.booking.status
+            raise _rejected(400, INVALID, f"A driver cannot be assigned: booking is {state}")
+        journey.assign(assignment, push.received_at)
+        return Receipt(reports=journey.reports, intents=journey.intents(), answer=Answer(status=204, content_type=None))
+
+    async def _put(self, push: Push, customer: str, reference: str) -> Receipt:
+        for name, text in (("customerReference", customer), ("bookingReference", reference)):
+            if not valid_reference(text):
+                raise _rejected(400, INVALID, f"{name}: must be 1 to 90 printable characters without a slash")
+        journey = await self._journey(push, customer, reference)
+        try:
+            change = parse_booking(_body(push))
+        except FieldError as error:
+            raise _rejected(400, INVALID, str(error)) from error
+        if journey.found[f"reference/{reference}"] not in {None, customer}:
+            raise _rejected(409, "Conflict", "bookingReference belongs to another customerReference")
+        booking = journey.booking
+        if booking is not None and booking.status in OVER and change.status not in {None, booking.status}:
+            raise _rejected(409, "Conflict", f"Booking is {booking.status}")
+        journey.change(change, push.received_at, self.settings)
+        return Receipt(reports=journey.reports, intents=journey.intents(), answer=_json(200, self._shown(journey)))
+
+    async def _tracking(self, push: Push, customer: str, reference: str) -> Receipt:
+        journey = await self._known(push, customer, reference)
+        times = await load_times(self.context.state, journey.name)
+        refused = await self.context.state.get(f"refused/{journey.name}")
+        live, booking = journey.live, journey.booking
+        figures = {} if booking is None else gaps(times, booking, live)
+        answer = {
+            **self._shown(journey),
+            "live": {
+                "count": live.count,
+                "late": live.late,
+                "first_at": _iso(live.first),
+                "last_at": _iso(live.newest),
+            },
+            **figures,
+            "refused": refused or {},
+        }
+        return Receipt(answer=_json(200, answer))
+
+    async def _complete(self, name: str) -> Batch:
+        customer, _, reference = name.partition("/")
+        journey = await load(self.context.state, self.context.source(name), customer, reference)
+        now = self.context.clock.now()
+        booking = journey.booking
+        if booking is None or booking.completes_at is None or booking.completes_at > to_us(now):
+            return Batch(intents=[Put(f"open/{name}", None if booking is None else booking.completes_at)])
+        journey.close(BookingStatus.COMPLETE, now, self.settings)
+        return Batch(reports=journey.reports, intents=journey.intents())
+
+    async def _forget(self, key: str, name: str) -> Batch:
+        customer, _, reference = name.partition("/")
+        state = self.context.state
+        journey = await load(state, self.context.source(name), customer, reference)
+        booking = journey.booking
+        if booking is None or (booking.ended_at is None and booking.steps):
+            return Batch(intents=[Put(key, None)])
+        times, refused = await state.items(f"times/{name}/"), await state.get(f"refused/{name}")
+        return Batch(intents=[*journey.forget(times, refused), Put(key, None)])
+
+    async def _journey(self, push: Push, customer: str, reference: str) -> Journey:
+        """The booking that the path names, whether it exists or not; a bound token opens its own booking only."""
+        name = f"{customer}/{reference}"
+        bound = push.sender.device_token if push.sender is not None else None
+        if bound is not None and canonical_token(bound) != self._device_token(name):
+            raise PushRejected(401, _UNAUTHORIZED, headers={"Content-Type": "application/json"})
+        return await load(self.context.state, self.context.source(name), customer, reference)
+
+    async def _known(self, push: Push, customer: str, reference: str) -> Journey:
+        """The booking that the path names. Raises PushRejected 404."""
+        if valid_reference(customer) and valid_reference(reference):
+            journey = await self._journey(push, customer, reference)
+            if journey.booking is not None:
+                return journey
+            if await self.context.state.get(f"reference/{customer}") == reference:
+                self.context.log.warning(
+                    "a booking was asked for with its references swapped",
+                    connection_id=self.context.connection_id,
+                )
+        raise _rejected(404, "Not Found", _NOT_FOUND)
+
+    async def _addressed(self, push: Push, customer: str, reference: str) -> Journey:
+        """The booking that an event is for; one that nobody announced only where the first event makes it."""
+        if self.settings.auto_provision and valid_reference(customer) and valid_reference(reference):
+            journey = await self._journey(push, customer, reference)
+            swapped = await self.context.state.get(f"reference/{customer}") == reference
+            if journey.found[f"reference/{reference}"] in {None, customer} and not swapped:
+                return journey
+        return await self._known(push, customer, reference)
+
+    async def _reload(self, journey: Journey, events: list[DriverEvent]) -> Journey:
+        moments = [event.occurred_at for event in events]
+        return await load(self.context.state, journey.source, journey.customer, journey.reference, moments)
+
+    async def _refusal(self, journey: Journey, refused: Refused) -> Receipt:
+        """The dialect's error. The refusal is counted beside the booking, whose state it leaves alone."""
+        self.context.count(f"refused_{refused.reason}")
+        headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+        answer = _json(refused.status, {"message": _message(refused), "description": str(refused)}, headers)
+        if journey.booking is None or refused.retry_after is not None:
+            return Receipt(answer=answer)
+        key = f"refused/{journey.name}"
+        found = await self.context.state.get(key)
+        counts = dict(found) if isinstance(found, dict) else {}
+        counts[refused.reason] = counts.get(refused.reason, 0) + 1
+        intent = PutIfAbsent(key, counts) if found is None else CompareAndSet(key, found, counts)
+        return Receipt(answer=answer, intents=[intent])
+
+    def _device_token(self, name: str) -> str:
+        return vendor_device_token(self.context.instance_id, self.context.connection_id, name)
+
+    def _shown(self, journey: Journey) -> dict[str, Any]:
+        """The booking as it is answered; its driver and vehicle by the vendor's names."""
+        booking = journey.booking
+        if booking is None:
+            return {}
+        return {
+            "customer_reference": journey.customer,
+            "booking_reference": journey.reference,
+            "device_token": self._device_token(journey.name),
+            "status": booking.status,
+            "assigned": booking.assigned,
+            "assigned_at": _iso(booking.assigned_at),
+            "driver": booking.driver,
+            "vehicle": booking.vehicle,
+            "pickup": booking.pickup,
+            "dropoff": booking.dropoff,
+            "pickup_at": _iso(booking.pickup_at),
+            "sharing": journey.live.started and booking.ended_at is None,
+            "events": [{"event_type": step.kind, "occurred_at": _iso(step.at)} for step in booking.steps],
+            "last_event": None if booking.last is None else booking.last.kind,
+            "ended_at": _iso(booking.ended_at),
+            "created_at": _iso(booking.created),
+        }
+
+
+def _body(push: Push, largest: int = _LARGEST_BODY) -> Any:
+    """Raises PushRejected for what is too large or declared as something else, FieldError for what is not JSON."""
+    if len(push.body) > largest:
+        raise _rejected(413, "Content Too Large", f"The body is larger than {largest} bytes")
+    media = push.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media not in _UNDECLARED and media != "application/json" and not media.endswith("+json"):
+        raise _rejected(415, "Unsupported Media Type", "The body must be application/json")
+    return decode(push.body)
+
+
+def _parsed(item: Any) -> DriverEvent | FieldError:
+    try:
+        return parse_event(item)
+    except FieldError as error:
+        return error
+
+
+def _told(verdict: Verdict, event: DriverEvent, outcome: Outcome) -> Answer:
+    """The answer to an event that was taken, by what became of its position."""
+    if outcome.rejected and not outcome.accepted and not outcome.duplicates and event.place is not None:
+        first = outcome.rejected[0]
+        return _json(400, {"message": INVALID, "description": f"{first.field}: {first.error}"})
+    if event.type is EventType.LIVE_LOCATION and outcome.duplicates:
+        return _accepted("duplicate")
+    return _accepted("stored-late" if event.type is EventType.LIVE_LOCATION and outcome.late else verdict.result)
+
+
+def _accepted(result: str) -> Answer:
+    return Answer(body=b"{}", headers={"X-Event-Result": result})
+
+
+def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Answer:
+    return Answer(status=status, body=_encode(body), headers=headers or {})
+
+
+def _message(refused: Refused) -> str:
+    return "Too Many Requests" if refused.retry_after is not None else INVALID
+
+
+def _rejected(status: int, message: str, description: str, **headers: str) -> PushRejected:
+    body = _encode({"message": message, "description": description})
+    return PushRejected(status, body, headers={"Content-Type": "application/json", **headers}, reason=description)
+
+
+def _unrouted(push: Push) -> PushRejected:
+    match list(push.segments):
+        case ["v1", "bookings", _, _]:
+            allowed = "GET, PUT"
+        case ["v1", "bookings", _, _, "tracking"]:
+            allowed = "GET"
+        case ["v1", "bookings", _, _, "driver", "events" | "events:batch"] | ["v2", "bookings", _, "assignDriver"]:
+            allowed = "POST"
+        case _:
+            return _rejected(404, "Not Found", "There is nothing at this address")
+    return _rejected(405, "Method Not Allowed", f"Allowed: {allowed}", Allow=allowed)
+
+
+def _iso(us: int | None) -> str | None:
+    return None if us is None else from_us(us).isoformat().replace("+00:00", "Z")
