@@ -45,6 +45,8 @@ export class LiveMap {
   private following = true
   private easing = false
   private firstView = true
+  /** whether the camera still shows the route as `fit` left it */
+  private fitted = false
   private frame = 0
   private padding: PaddingOptions = { top: 0, right: 0, bottom: 0, left: 0 }
 
@@ -55,6 +57,7 @@ export class LiveMap {
     this.arrow.className = 'puck-arrow'
     this.puck.append(span('puck-halo'), span('puck-ring'), this.arrow)
     this.pin = element('pin', options.destinationLabel)
+    this.pin.append(teardrop())
     this.driverMarker = new Marker({ element: this.puck, subpixelPositioning: true })
     this.destinationMarker = new Marker({ element: this.pin, anchor: 'bottom' })
     this.listen()
@@ -107,6 +110,7 @@ export class LiveMap {
     const places = [here, this.target].filter((place): place is Place => place !== null)
     if (places.length === 0 || !this.roomToFit()) return
     const bounds = new LngLatBounds()
+    this.fitted = true
     for (const place of places) bounds.extend(lngLat(place) as [number, number])
     this.easeTo(() => this.map.fitBounds(bounds, { padding: this.inset(44), maxZoom: FIRST_ZOOM_AT_MOST, duration: animate && !this.options.still() ? 700 : 0 }))
   }
@@ -116,6 +120,7 @@ export class LiveMap {
     const here = this.here() ?? this.target
     if (here === null) return
     this.setFollow(true)
+    this.fitted = false
     const zoom = Math.max(this.map.getZoom(), CENTRE_ZOOM_AT_LEAST)
     this.easeTo(() => this.map.easeTo({ center: lngLat(here), zoom, offset: this.offset(), duration: this.options.still() ? 0 : 600, essential: true }))
   }
@@ -130,10 +135,15 @@ export class LiveMap {
     this.options.onFollow(on)
   }
 
-  /** What the sheet and the pills cover. The camera is left alone, but for a first view that had no room. */
+  /** What the sheet and the pills cover. A whole-route view is fitted anew into what is left; any other rests. */
   setPadding(padding: PaddingOptions): void {
+    const before = this.inset(0)
     this.padding = padding
+    const { top, right, bottom, left } = this.inset(0)
+    if (top === before.top && right === before.right && bottom === before.bottom && left === before.left) return
     if (this.firstView) this.firstFit()
+    else if (this.fitted && this.following) this.fit()
+    else this.keepInSight()
   }
 
   setDark(dark: boolean): void {
@@ -154,7 +164,9 @@ export class LiveMap {
   private listen(): void {
     const { map, options } = this
     const byHand = (event: { originalEvent?: unknown }): void => {
-      if (event.originalEvent !== undefined) this.setFollow(false)
+      if (event.originalEvent === undefined) return
+      this.fitted = false
+      this.setFollow(false)
     }
     map.on('dragstart', byHand)
     map.on('zoomstart', byHand)
@@ -177,7 +189,8 @@ export class LiveMap {
     const { map, options } = this
     const source = map.getSource<GeoJSONSource>('grid')
     const center = map.getCenter()
-    const bare = options.config.kind === 'builtin' || (options.config.kind === 'pmtiles' && !inside(options.config.bounds, center.lng, center.lat))
+    const { latitude, longitude } = this.here() ?? this.target ?? { latitude: center.lat, longitude: center.lng }
+    const bare = options.config.kind === 'builtin' || (options.config.kind === 'pmtiles' && !inside(options.config.bounds, longitude, latitude))
     const grid = bare && map.getZoom() >= 10
     if (source !== undefined) {
       source.setData(grid ? gridOver(map.getBounds(), map.getZoom()) : { type: 'FeatureCollection', features: [] })
@@ -221,6 +234,7 @@ export class LiveMap {
     const { top, right, bottom, left } = this.inset(0)
     const out = at.x < left + EDGE_PX || at.x > box.clientWidth - right - EDGE_PX || at.y < top + EDGE_PX || at.y > box.clientHeight - bottom - EDGE_PX
     if (!out) return
+    this.fitted = false
     this.easeTo(() => this.map.easeTo({ center: lngLat(goal), offset: this.offset(), duration: this.options.still() ? 0 : FOLLOW_EASE_MS, essential: true }))
   }
 
@@ -291,4 +305,19 @@ function span(name: string): HTMLElement {
   const made = document.createElement('span')
   made.className = name
   return made
+}
+
+/** 36 x 44, its tip in the middle of the lower edge. */
+function teardrop(): SVGElement {
+  const space = 'http://www.w3.org/2000/svg'
+  const svg = document.createElementNS(space, 'svg')
+  svg.setAttribute('viewBox', '0 0 36 44')
+  const drop = document.createElementNS(space, 'path')
+  drop.setAttribute('class', 'drop')
+  drop.setAttribute('d', 'M18 43C10 33 2 26 2 17a16 16 0 0 1 32 0c0 9-8 16-16 26z')
+  const hole = document.createElementNS(space, 'circle')
+  hole.setAttribute('class', 'hole')
+  for (const [name, value] of [['cx', '18'], ['cy', '17'], ['r', '6']] as const) hole.setAttribute(name, value)
+  svg.append(drop, hole)
+  return svg
 }

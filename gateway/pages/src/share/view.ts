@@ -4,6 +4,9 @@ import type { Boot } from './boot'
 import type { Screen } from './screen'
 import type { Card } from './state'
 
+/** The line with the map's credits, just above the sheet. */
+const CREDIT_PX = 34
+
 export interface CardTexts {
   kind: string
   title: string
@@ -199,11 +202,11 @@ export class View {
   covered(): { top: number; right: number; bottom: number; left: number } {
     const box = this.panel.getBoundingClientRect()
     const pills = Math.round(must('brand').getBoundingClientRect().bottom || must('conn').getBoundingClientRect().bottom) + 12
-    if (box.width === 0) return { top: pills, right: 0, bottom: 30, left: 0 }
-    if (!this.floating()) return { top: pills, right: 0, bottom: Math.round(innerHeight - box.top), left: 0 }
+    if (box.width === 0) return { top: pills, right: 0, bottom: CREDIT_PX, left: 0 }
+    if (!this.floating()) return { top: pills, right: 0, bottom: Math.round(innerHeight - box.top) + CREDIT_PX, left: 0 }
     const rtl = document.documentElement.dir === 'rtl'
     const side = rtl ? Math.round(innerWidth - box.left) : Math.round(box.right)
-    return { top: pills, right: rtl ? side : 72, bottom: 30, left: rtl ? 72 : side }
+    return { top: pills, right: rtl ? side : 72, bottom: CREDIT_PX, left: rtl ? 72 : side }
   }
 
   private floating(): boolean {
