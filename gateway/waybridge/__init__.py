@@ -34,6 +34,7 @@ from waybridge.provider import (
     Rejection,
     Sender,
 )
+from waybridge.signing import SignatureRejected, sign_webhook, verify_webhook
 from waybridge.version import __version__
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Sender",
     "SharingStarted",
     "SharingStopped",
+    "SignatureRejected",
     "Sink",
     "SourceKey",
     "SourceUnavailable",
@@ -76,5 +78,7 @@ __all__ = [
     "__version__",
     "canonical_token",
     "hookimpl",
+    "sign_webhook",
     "vendor_device_token",
+    "verify_webhook",
 ]

@@ -87,11 +87,11 @@ REASONS: tuple[tuple[type[Exception], str], ...] = (
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-class TargetRefused(ValueError):  # noqa: N818 - named as errors.py names
+class TargetRefused(ValueError):
     """An address that may not be called; the message says why and fits a field's error."""
 
 
-class AddressDenied(OSError):  # noqa: N818 - named as errors.py names
+class AddressDenied(OSError):
     """The guard refused to connect to an address."""
 
 
@@ -103,7 +103,7 @@ class AnswerTooLong(aiohttp.ClientPayloadError):
     """The answer was longer than it may be."""
 
 
-class EgressFailed(Exception):  # noqa: N818 - named as errors.py names
+class EgressFailed(Exception):
     """No answer came; the message is safe to show to whoever gave the address."""
 
 
