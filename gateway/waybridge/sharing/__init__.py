@@ -1,0 +1,15 @@
+"""Share sessions: links that show one device to a recipient until they end."""
+
+from waybridge.sharing.lifecycle import cancel_for_device, complete_for_device, expire_due
+from waybridge.sharing.sessions import NewSession, Sharing
+from waybridge.sharing.view import Sight, sight
+
+__all__ = [
+    "NewSession",
+    "Sharing",
+    "Sight",
+    "cancel_for_device",
+    "complete_for_device",
+    "expire_due",
+    "sight",
+]
