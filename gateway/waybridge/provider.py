@@ -269,6 +269,11 @@ class Provider(ABC, Generic[S]):
 
         raise AskRefused(f"sources of {self.kind} cannot be asked: {target}")
 
+    async def behind(self, target: str) -> Sequence[SourceKey] | None:
+        """The sources known behind what `ask` takes (the people of a chat), or None if it is not ours."""
+        del target
+        return None
+
     async def profile(self, source: SourceKey) -> Profile | None:
         """The newest profile of a source at its vendor, or None where the vendor has none."""
         del source

@@ -391,6 +391,13 @@ class Work:
                 ended_us = max(draft.period.began_us, last.recorded_us if last is not None else now_us)
                 await self._stopped(draft, ended_us, "offline")
 
+    async def end_sharing(self, source: Source, cause: str) -> None:
+        """Ends a source's sharing period, whatever the source says (its connection is removed, it is erased)."""
+        key = (source.device.instance_id, source.connection_id, source.external_id)
+        draft = self._sources.setdefault(key, SourceDraft(source))
+        self._device(draft)
+        await self._stopped(draft, max(self._tx.now_us, _began(draft)), cause)
+
     # -- the end of the group
 
     async def settle(self) -> None:
