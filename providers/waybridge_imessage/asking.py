@@ -15,8 +15,9 @@ from waybridge_imessage.webhook import CHANGED, chat_intents, chat_key, person_k
 from waybridge_imessage.wire import is_chat_id, normalise_handle
 
 if TYPE_CHECKING:
-    from waybridge import ProviderContext
+    from waybridge import ProviderContext, SourceKey
     from waybridge_imessage.linq import Linq
+    from waybridge_imessage.settings import IMessageSettings
 
 GROUP, SERVICE, UNAVAILABLE = 2016, 2017, 2013
 ALREADY_SHARING = "already sharing"
@@ -35,7 +36,8 @@ def asked_key(chat: str) -> str:
 class Asker:
     """Prompts a chat's person. What is asked is a chat; a source is a handle, whose chat the state remembers."""
 
-    def __init__(self, context: ProviderContext, linq: Linq) -> None:
+    def __init__(self, settings: IMessageSettings, context: ProviderContext, linq: Linq) -> None:
+        self._settings = settings
         self._context = context
         self._linq = linq
 
@@ -53,6 +55,13 @@ class Asker:
         await state.put(asked_key(chat), {"at": self._context.clock.now().isoformat()})
         handle = await self._person(chat)
         return Asked(None if handle is None else self._context.source(handle))
+
+    async def behind(self, chat: str) -> list[SourceKey] | None:
+        """The people of a chat as far as they are known; None for a chat that we know nothing of."""
+        known = await self._context.state.get(chat_key(chat)) if is_chat_id(chat) else None
+        if isinstance(known, dict):
+            return [self._context.source(handle) for handle in known["handles"]]
+        return [] if chat in self._settings.chats else None
 
     async def _chat(self, target: str) -> str:
         """The chat to ask in: the target itself, or the chat of the person that it names."""

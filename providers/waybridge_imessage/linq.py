@@ -36,7 +36,7 @@ GEO_JSON = {"Accept": "application/geo+json"}
 JSON_ONLY = {"Accept": "application/json"}
 
 
-class Refused(Exception):  # noqa: N818 - an answer that callers tell apart, not a failure of ours
+class Refused(Exception):
     """The vendor answered with a 4xx that is about this request, not about the credentials."""
 
     def __init__(self, status: int, code: int, message: str) -> None:

@@ -15,7 +15,7 @@ from waybridge_imessage.simulator import LinqSimulator
 from waybridge_imessage.webhook import Receiver, profile_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from waybridge import Asked, Batch, Profile, ProviderContext, Push, Receipt, Report, SourceKey
 
@@ -46,7 +46,7 @@ class IMessage(Provider[IMessageSettings]):
         self._poller = Poller(settings, context, self._linq)
         self._receiver = Receiver(settings, context)
         self._callback = Callback(settings, context, self._linq)
-        self._asker = Asker(context, self._linq)
+        self._asker = Asker(settings, context, self._linq)
 
     async def check(self) -> None:
         try:
@@ -69,9 +69,13 @@ class IMessage(Provider[IMessageSettings]):
         return receipt
 
     async def ask(self, target: str) -> Asked:
-        asked = await self._asker.ask(target)
-        self._poller.nudge()
-        return asked
+        try:
+            return await self._asker.ask(target)
+        finally:
+            self._poller.nudge()  # a refusal may be that the person shares already
+
+    async def behind(self, target: str) -> Sequence[SourceKey] | None:
+        return await self._asker.behind(target)
 
     async def profile(self, source: SourceKey) -> Profile | None:
         return profile_of(source)

@@ -32,7 +32,8 @@ def _signing_secret(value: SecretStr | None) -> SecretStr | None:
     if value is None:
         return None
     try:
-        key = base64.b64decode(value.get_secret_value().removeprefix("whsec_"), validate=True)
+        text = value.get_secret_value().removeprefix("whsec_").rstrip("=")
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         key = b""
     if not key:

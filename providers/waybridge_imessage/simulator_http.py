@@ -30,7 +30,7 @@ EVENT_TYPES = [
 DOC_URL = "https://docs.linqapp.com/channel/imessage/guides/webhooks/events"
 
 
-class _Refusal(Exception):  # noqa: N818 - an answer
+class _Refusal(Exception):
     def __init__(self, status: int, code: int, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
@@ -175,6 +175,8 @@ class _Api:
         for name in ("target_url", "subscribed_events"):
             if not fields.get(name):
                 raise _Refusal(400, 1001, f"{name} is required")
+        if self._linq.faults.https_only and not str(fields["target_url"]).startswith("https://"):
+            raise _Refusal(400, 1005, "target_url must be an HTTPS URL")
         if any(one.target_url == fields["target_url"] for one in self._linq.subscriptions.values()):
             raise _Refusal(409, 2019, "This target_url is already subscribed")
         made = self._linq.deliveries.create(fields)

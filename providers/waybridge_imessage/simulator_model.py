@@ -21,7 +21,8 @@ class Faults:
     `features`: features put before the true ones. `linger`: reads still show who stopped. `hide`: reads show nobody.
     `omit`: properties left out of features. `drop_webhooks`, `duplicate_webhooks` (same id), `renamed_duplicates`
     (another event_id), `bad_signature`, `unsigned`, `stale_webhooks` (seconds that a timestamp lies in the past),
-    `without_began_at`.
+    `without_began_at`. `https_only`: subscriptions to http addresses are
+    refused, as the true vendor does.
     """
 
     status: tuple[int, int, str] | None = None
@@ -45,6 +46,7 @@ class Faults:
     unsigned: bool = False
     stale_webhooks: int = 0
     without_began_at: bool = False
+    https_only: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -89,7 +89,7 @@ class Receiver:
             self._context.log.error("A webhook came, but no signing secret is configured: set webhook_signing_secret")
             raise PushRejected(503, b'{"success":false}', reason="no webhook signing secret is configured")
         try:
-            verify_webhook(secrets, push.headers, push.body, push.received_at)
+            verify_webhook(secrets, push.headers, push.body, push.received_at.timestamp())
         except SignatureRejected as error:
             self._context.count("webhook_signature_rejected")
             raise PushRejected(401, b'{"success":false}', reason="the webhook's signature is not valid") from error

@@ -20,7 +20,7 @@ _SEPARATORS = re.compile(r"[\s().\-\u00a0\u2010-\u2015]+")
 _PHONE = re.compile(r"\+?[0-9]{3,18}")
 
 
-class NotUnderstood(ValueError):  # noqa: N818 - a verdict on a payload
+class NotUnderstood(ValueError):
     """A payload that is not what the vendor's pages describe; the message says what is wrong, without its values."""
 
 

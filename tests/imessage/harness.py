@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import web
+
 from waybridge import (
     Batch,
     CompareAndSet,
@@ -87,18 +88,13 @@ class KeyedState:
             self.kept[key] = json.dumps(value)
 
     async def commit(self, intents: Sequence[Any]) -> None:
-        before = dict(self.kept)
-        try:
-            for intent in intents:
-                now = await self.get(intent.key)
-                if isinstance(intent, PutIfAbsent) and now is not None:
-                    raise Conflict(intent.key)
-                if isinstance(intent, CompareAndSet) and now != intent.expected:
-                    raise Conflict(intent.key)
-                await self.put(intent.key, intent.value)
-        except Conflict:
-            self.kept = before
-            raise
+        for intent in intents:
+            now = await self.get(intent.key)
+            taken = isinstance(intent, PutIfAbsent) and now is not None
+            if taken or (isinstance(intent, CompareAndSet) and now != intent.expected):
+                raise Conflict(intent.key)
+        for intent in intents:
+            await self.put(intent.key, intent.value)
 
 
 class Log:
@@ -193,7 +189,8 @@ class Gateway:
 
     def _idle(self) -> bool:
         """The loop sleeps, and so does each read that is under way (it waits for its next try)."""
-        return len(self.clock.sleepers) > len(self.shown._poller._reads)
+        poller = self.shown._poller
+        return not poller._nudged.is_set() and len(self.clock.sleepers) > len(poller._reads)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):

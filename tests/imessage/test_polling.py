@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from waybridge import CredentialsRejected, Profile, SourceKey, SourceUnavailable
 
 from tests.imessage.harness import START, KeyedState, OwnClock, gateway
+from waybridge import CredentialsRejected, Profile, SourceKey, SourceUnavailable
 
 if TYPE_CHECKING:
-    from waybridge_imessage.simulator import LinqSimulator
-
     from tests.imessage.harness import Gateway
+    from waybridge_imessage.simulator import LinqSimulator
 
 ANNA = "+14155550101"
 BOB = "+14155550102"
@@ -360,8 +360,6 @@ async def test_nonsense_from_the_vendor_is_unavailable(
 
 
 async def test_a_stream_that_is_closed_leaves_no_task_behind(door: Gateway, linq: LinqSimulator) -> None:
-    import asyncio
-
     await begin(door, linq)
     linq.faults.hold = 5
     door.clock.advance(2)

@@ -1,0 +1,110 @@
+"""The gateway's own registration at the vendor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from waybridge import CredentialsRejected, SourceUnavailable
+
+if TYPE_CHECKING:
+    from tests.imessage.harness import Gateway
+    from waybridge_imessage.simulator import LinqSimulator
+
+ANNA = "+14155550101"
+
+
+async def run(door: Gateway, linq: LinqSimulator, **settings: object) -> None:
+    await door.stop()
+    door.connect(api_key=linq.api_key, base_url=linq.base_url, subscribe=True, **settings)
+    door.start()
+    await door.quiet()
+
+
+async def test_it_registers_once_and_keeps_its_secret_over_restarts(door: Gateway, linq: LinqSimulator) -> None:
+    await run(door, linq, phone_numbers=["+12025550100"])
+    [made] = linq.subscriptions.values()
+    assert made.target_url == f"{door.url}/webhook?version=2026-02-03"
+    assert made.subscribed_events == ["location.sharing.started", "location.sharing.stopped"]
+    assert made.phone_numbers == ["+12025550100"]
+    assert await door.state.get("secret/callback") == {"id": made.subscription_id, "secrets": [made.signing_secret]}
+
+    await run(door, linq, phone_numbers=["+12025550100"])
+
+    assert list(linq.subscriptions.values()) == [made]
+    assert linq.calls["POST subscription"] == 1
+    assert linq.calls["PUT subscription"] == 0
+    linq.share(None, ANNA, 1, 2)
+    await linq.delivered()
+    assert len(door.started) == 1
+
+
+async def test_it_registers_anew_when_it_is_gone_and_still_takes_what_is_under_way(
+    door: Gateway, linq: LinqSimulator
+) -> None:
+    await run(door, linq)
+    [old] = linq.subscriptions.values()
+    linq.subscriptions.clear()
+    await door.pass_time(601, step=5)
+    [new] = linq.subscriptions.values()
+    kept = await door.state.get("secret/callback")
+    assert kept == {"id": new.subscription_id, "secrets": [new.signing_secret, old.signing_secret]}
+
+
+async def test_it_repairs_what_was_changed(door: Gateway, linq: LinqSimulator) -> None:
+    await run(door, linq)
+    [made] = linq.subscriptions.values()
+    made.is_active, made.subscribed_events = False, ["message.sent"]
+    await run(door, linq)
+    assert made.is_active
+    assert "location.sharing.started" in made.subscribed_events
+
+
+async def test_a_registration_whose_secret_is_lost_is_replaced(door: Gateway, linq: LinqSimulator) -> None:
+    linq.subscribe(f"{door.url}/webhook?version=2026-02-03")
+    [orphan] = linq.subscriptions
+    await run(door, linq)
+    assert len(linq.subscriptions) == 1
+    assert orphan not in linq.subscriptions
+
+
+async def test_a_refused_registration_leaves_reading_at_work(door: Gateway, linq: LinqSimulator) -> None:
+    chat = linq.add_chat(ANNA)
+    linq.share(chat, ANNA, 60.17, 24.94)
+    linq.faults.https_only = True
+    await run(door, linq, chats=[chat])
+    assert linq.subscriptions == {}
+    assert any("HTTPS" in line for line in door.log.lines)
+    assert len(door.positions) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [((401, 2004, "Unauthorized"), CredentialsRejected), ((403, 2005, "Denied"), CredentialsRejected)],
+)
+async def test_check_says_when_the_key_is_refused(
+    door: Gateway, linq: LinqSimulator, status: tuple[int, int, str], error: type[Exception]
+) -> None:
+    provider = door.connect(api_key=linq.api_key, base_url=linq.base_url)
+    await provider.check()
+    linq.faults.status = status
+    with pytest.raises(error):
+        await provider.check()
+
+
+async def test_check_tells_a_wrong_key_from_a_vendor_in_trouble(door: Gateway, linq: LinqSimulator) -> None:
+    with pytest.raises(CredentialsRejected):
+        await door.connect(api_key="wrong", base_url=linq.base_url).check()
+    provider = door.connect(api_key=linq.api_key, base_url=linq.base_url)
+    linq.faults.rate_limited, linq.faults.retry_after = 1, 30
+    with pytest.raises(SourceUnavailable) as limited:
+        await provider.check()
+    assert limited.value.retry_after == 30
+    linq.faults.rate_limited, linq.faults.retry_after = 1, None
+    with pytest.raises(SourceUnavailable) as limited:
+        await provider.check()
+    assert limited.value.retry_after is None
+    await linq.stop()
+    with pytest.raises(SourceUnavailable):
+        await provider.check()
