@@ -15,7 +15,7 @@ class SourceDraft:
     """A source inside one transaction; the same names as the roster's, so that the same rules read it."""
 
     __slots__ = (
-        "cleared", "columns", "fallback_after_us", "fresh_since_us", "id", "last", "milestone", "new_last",
+        "columns", "fallback_after_us", "fresh_since_us", "highest_sent_us", "id", "last", "milestone", "new_last",
         "new_milestone", "period", "policy", "rank", "source", "trip", "vendor_online",
     )  # fmt: skip
 
@@ -33,7 +33,7 @@ class SourceDraft:
         self.fresh_since_us: int | None = source.fresh_since_us
         self.new_last = False
         self.new_milestone = False
-        self.cleared = False
+        self.highest_sent_us = source.highest_sent_us
         self.columns: dict[str, Any] = {}
 
     @property
@@ -44,6 +44,7 @@ class SourceDraft:
         """Makes the roster's source what the draft is."""
         source = self.source
         source.last = self.last
+        source.highest_sent_us = self.highest_sent_us
         source.milestone = self.milestone
         source.vendor_online = self.vendor_online
         source.period = self.period

@@ -166,7 +166,7 @@ class Intake:
             began = time.perf_counter()
             try:
                 await self._store.write(lambda tx, group=group: self._store_group(tx, group), alone=True)
-            except Exception as error:  # noqa: BLE001 - whoever waits for the group is told
+            except Exception as error:
                 if not isinstance(error, StoreUnavailable):
                     log.exception("A group of reports could not be stored", items=len(group))
                 for item in group:
@@ -206,7 +206,7 @@ class Intake:
                 for _, report, _ in item.entries
             )
         await work.find_known(
-            (item.policy, report.source.external_id, checked.sent_us)
+            (item.policy, report.source.external_id, checked)
             for item in group
             for _, report, checked in item.entries
             if checked is not None

@@ -78,16 +78,15 @@ class Work:
         if found:
             await fleet.load(self._tx.conn, self._roster, self._default_policy, sorted(set(found.values())))
 
-    async def find_known(self, fixes: Iterable[tuple[Policy, str, int]]) -> None:
-        """Asks the history once for the fixes that are not newer than their source's newest."""
+    async def find_known(self, fixes: Iterable[tuple[Policy, str, Checked]]) -> None:
+        """Asks the history once for the fixes that are not newer than all that their source ever sent."""
         asked = set()
-        for policy, external_id, sent_us in fixes:
+        for policy, external_id, checked in fixes:
             source = self._roster.source(policy.instance_id, policy.connection_id, external_id)
             if source is None:
                 continue
-            newest = source.newest
-            if newest is not None and sent_us <= max(newest.sent_us, newest.recorded_us):
-                asked.add((source.id, sent_us))
+            if checked.suspect or checked.sent_us <= source.highest_sent_us:
+                asked.add((source.id, checked.sent_us))
         if asked:
             self._known = await fleet.known_fixes(self._tx.conn, sorted(asked), self._tx.dialect)
 
@@ -142,14 +141,15 @@ class Work:
             external_id if native else vendor_device_token(policy.instance_id, policy.connection_id, external_id)
         )
         device = self._new_tokens.get((policy.instance_id, token)) or self._roster.device(policy.instance_id, token)
-        device_id = device.id if device is not None else await fleet.make_device(tx, policy.instance_id, token)
+        device_id, made = (device.id, False) if device else await fleet.make_device(tx, policy.instance_id, token)
         source_id, owner_id = await fleet.make_source(
             tx, policy.instance_id, policy.connection_id, external_id, policy.provider, device_id
         )
-        if owner_id != device_id or (device is None and self._roster.by_id(device_id) is None):
+        if owner_id != device_id or (device is None and not made and self._roster.by_id(device_id) is None):
+            # Another node knew it first: what it committed is taken over.
             await fleet.load(tx.conn, self._roster, self._default_policy, [owner_id])
             known = self._roster.source(policy.instance_id, policy.connection_id, external_id)
-            if known is not None and known.device.id == owner_id and owner_id != device_id:
+            if known is not None:
                 return known
         if device is None:
             device = self._roster.by_id(device_id) or Device(device_id, policy.instance_id, token)
@@ -180,6 +180,7 @@ class Work:
             outcome.duplicates += 1
             return
         self._known.add(key)
+        draft.highest_sent_us = max(draft.highest_sent_us, checked.sent_us)
         outcome.accepted += 1
         flags = (0 if report.live else NOT_LIVE) | (SUSPECT if checked.suspect else 0)
         if newest is not None and checked.recorded_us <= newest.recorded_us:

@@ -64,6 +64,7 @@ class Source:
         "external_id",
         "fallback_after_us",
         "fresh_since_us",
+        "highest_sent_us",
         "id",
         "last",
         "last_ended_us",
@@ -90,6 +91,7 @@ class Source:
         self.last_ended_us: int | None = None
         self.trip: Trip | None = None
         self.fresh_since_us: int | None = None
+        self.highest_sent_us = 0  # the newest time that was ever sent: what is newer is no duplicate
 
     @property
     def newest(self) -> Fix | None:

@@ -58,6 +58,7 @@ async def load(
                 source.milestone = _fix(row)
             else:
                 source.last = _fix(row)
+            source.highest_sent_us = max(source.highest_sent_us, row.sent_us)
     await _load_periods_and_trips(conn, roster, device_ids)
     winners = select(devices.c.id, devices.c.winner_source_id).where(devices.c.winner_source_id.is_not(None))
     for row in await conn.execute(some(winners, devices.c.id)):
@@ -129,8 +130,8 @@ async def lock_devices(tx: Tx, device_ids: Sequence[int]) -> None:
     )
 
 
-async def make_device(tx: Tx, instance_id: str, token: str) -> int:
-    """The number of an instance's device, made if it is new."""
+async def make_device(tx: Tx, instance_id: str, token: str) -> tuple[int, bool]:
+    """(number, whether it is new) of an instance's device, made if it is unknown."""
     made = (
         tx.insert(devices)
         .values(instance_id=instance_id, device_token=token, created_us=tx.now_us)
@@ -140,8 +141,8 @@ async def make_device(tx: Tx, instance_id: str, token: str) -> int:
     number = (await tx.conn.execute(made)).scalar_one_or_none()
     if number is None:
         known = select(devices.c.id).where(devices.c.instance_id == instance_id, devices.c.device_token == token)
-        number = (await tx.conn.execute(known)).scalar_one()
-    return int(number)
+        return int((await tx.conn.execute(known)).scalar_one()), False
+    return int(number), True
 
 
 async def make_source(
