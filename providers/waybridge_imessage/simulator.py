@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from aiohttp import web
 
+from waybridge_imessage.simulator_command import command, drive
 from waybridge_imessage.simulator_http import routes
 from waybridge_imessage.simulator_model import Chat, Faults, Sharing
 from waybridge_imessage.simulator_webhooks import Deliveries, Subscription
@@ -39,6 +40,9 @@ class LinqSimulator:
     "METHOD route"; `prompts` are the chats whose person saw one, in order. `retry_delays` are the seconds between the
     attempts of a webhook.
     """
+
+    command = staticmethod(command)
+    drive = drive
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class LinqSimulator:
         self._runner: web.AppRunner | None = None
         self.deliveries = Deliveries(self.faults_now, clock, retry_delays)
 
-    async def start(self, port: int = 0, host: str = "127.0.0.1") -> str:
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Listens; answers the base URL for clients (`http://.../api/partner`)."""
         app = web.Application(client_max_size=65_536)
         app.add_routes(routes(self))
@@ -122,7 +126,7 @@ class LinqSimulator:
         self.chats[chat.chat_id] = chat
         return chat.chat_id
 
-    def subscribe(self, target_url: str, *, phone_numbers: Sequence[str] = ()) -> str:
+    def subscribe(self, target_url: str, *, phone_numbers: Sequence[str] = (), secret: str = "") -> str:
         """A webhook subscription as the vendor's page would make it; answers its signing secret."""
         made = self.deliveries.create(
             {
@@ -131,6 +135,7 @@ class LinqSimulator:
                 "phone_numbers": list(phone_numbers),
             }
         )
+        made.signing_secret = secret or made.signing_secret
         return made.signing_secret
 
     def share(

@@ -141,7 +141,7 @@ async def test_a_connection_that_was_never_made_is_tried_again(asking: Gateway, 
     await linq.stop()
     task = asyncio.create_task(asking.shown.ask(chat))
     await asking.until(lambda: bool(asking.clock.sleepers))
-    await linq.start(port)
+    await linq.start(port=port)
     asking.clock.advance(10)
     await task
     assert linq.prompts == [chat]

@@ -293,7 +293,7 @@ async def test_an_unreachable_vendor_is_unavailable_and_heals(door: Gateway, lin
     await linq.stop()
     await door.pass_time(15)
     assert isinstance(door.stream_error, SourceUnavailable)
-    await linq.start(port)
+    await linq.start(port=port)
     await door.stop()
     door.start()
     await door.quiet()
