@@ -32,15 +32,15 @@ class Reply:
 
     @property
     def ok(self) -> bool:
-        return 200 <= self.status < 300  # noqa: PLR2004
+        return 200 <= self.status < 300
 
     @property
     def is_redirect(self) -> bool:
-        return 300 <= self.status < 400  # noqa: PLR2004
+        return 300 <= self.status < 400
 
     @property
     def is_refusal(self) -> bool:
-        return 400 <= self.status < 500  # noqa: PLR2004
+        return 400 <= self.status < 500
 
     @property
     def date(self) -> datetime | None:

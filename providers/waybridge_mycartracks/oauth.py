@@ -138,7 +138,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _life(expires_in: Any) -> float:
     """Seconds; five minutes where the vendor does not say."""
-    if isinstance(expires_in, str) and expires_in.isdecimal() and len(expires_in) < 10:  # noqa: PLR2004 - 31 years
+    if isinstance(expires_in, str) and expires_in.isdecimal() and len(expires_in) < 10:
         expires_in = int(expires_in)
     seconds = number(expires_in)
     return _LIFE_WHEN_UNTOLD if seconds is None else min(max(seconds, 0.0), _LONGEST_LIFE)

@@ -228,5 +228,5 @@ def _attributes(merged: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
 
 def _plain(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value) <= 200  # noqa: PLR2004 - the length that `text` keeps
+        return len(value) <= 200
     return isinstance(value, bool) or number(value) is not None

@@ -11,16 +11,14 @@ import json
 import math
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
 from waybridge_mycartracks.simulator_faults import Faults, Refusal
 from waybridge_mycartracks.simulator_server import Server
 from waybridge_mycartracks.simulator_shape import Shape
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["Faults", "MyCarTracksSimulator", "Refusal", "Shape", "command", "run"]
 

@@ -23,7 +23,7 @@ class Issued:
     expires_at: float
 
 
-class Denied(Exception):  # noqa: N818 - it is an answer
+class Denied(Exception):
     """An RFC 6749 error answer."""
 
     def __init__(self, status: int, code: str, description: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from mycartracks_harness import Bench, HandClock
+
 from waybridge_mycartracks import MyCarTracksSimulator
 
 if TYPE_CHECKING:

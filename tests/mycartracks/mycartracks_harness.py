@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+
 from waybridge import Batch, ProviderContext, SourceUnavailable
 from waybridge_mycartracks import MyCarTracks, MyCarTracksSettings
 
@@ -87,7 +88,7 @@ class Log:
         self.lines: list[str] = []
 
     def __getattr__(self, level: str) -> Any:
-        return lambda said, **fields: self.lines.append(f"{level} {said} {fields!r}")
+        return lambda event, /, **fields: self.lines.append(f"{level} {event} {fields!r}")
 
 
 class Bench:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waybridge_mycartracks.payload import (
     ALIASES,
     ENVELOPES,
@@ -47,7 +48,7 @@ STREAM = """{
   "expiresAt": "2026-06-01T14:30:00Z",
   "heartbeatSeconds": 30,
   "minIntervalSeconds": 5
-}"""  # noqa: E501
+}"""
 RECORDED = datetime(2026, 6, 1, 14, 21, 35, tzinfo=UTC)
 
 
@@ -162,7 +163,9 @@ def test_a_nested_position_is_merged_and_the_row_wins(nest: str) -> None:
 
 @pytest.mark.parametrize(("ours", "theirs"), [(name, alias) for name, aliases in ALIASES.items() for alias in aliases])
 def test_every_alias_is_read(ours: str, theirs: str) -> None:
-    plain = row(vehicleName="n", userId=2, userName="u", speed=3, heading=4, receivedAt=1_780_323_700, onlineState="online")
+    plain = row(
+        vehicleName="n", userId=2, userName="u", speed=3, heading=4, receivedAt=1_780_323_700, onlineState="online"
+    )
     renamed = {name: value for name, value in plain.items() if name != ours} | {theirs: plain[ours]}
 
     assert parse_row(renamed, "ms") == parse_row(plain, "ms")
@@ -224,7 +227,7 @@ def test_times_are_iso_or_numbers_and_always_aware(said: object, expected: datet
     parsed = moment(said)
 
     assert parsed == expected
-    assert parsed is None or parsed.tzinfo is UTC or parsed.utcoffset() == timezone.utc.utcoffset(None)
+    assert parsed is None or parsed.tzinfo is UTC or parsed.utcoffset() == UTC.utcoffset(None)
 
 
 def test_a_fix_without_recorded_time_was_taken_when_the_vendor_got_it() -> None:
@@ -240,7 +243,9 @@ def test_speed_is_converted_from_the_configured_unit(said: object, unit: str, ex
     assert speed_mps(said, unit) == (None if expected is None else pytest.approx(expected))
 
 
-@pytest.mark.parametrize(("said", "expected"), [(0, 0.0), (359.9, 359.9), (360, 0.0), (361, None), (-1, None), (None, None)])
+@pytest.mark.parametrize(
+    ("said", "expected"), [(0, 0.0), (359.9, 359.9), (360, 0.0), (361, None), (-1, None), (None, None)]
+)
 def test_heading_is_kept_within_the_circle(said: object, expected: float | None) -> None:
     assert heading_deg(said) == expected
 
@@ -291,8 +296,10 @@ def test_a_stream_answer_may_be_enveloped_and_lack_everything_else() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from([*[a for names in ALIASES.values() for a in names], "type", *NESTED]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*[a for names in ALIASES.values() for a in names], "type", *NESTED]), inner)
+    ),
     max_leaves=20,
 )
 
