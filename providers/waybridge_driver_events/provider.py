@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import msgspec
 from pydantic import Field
 
 from waybridge import (
@@ -24,6 +23,7 @@ from waybridge import (
     canonical_token,
     vendor_device_token,
 )
+from waybridge_driver_events.dialect import INVALID, UNAUTHORIZED, accepted, answered, read_body, rejected, unrouted
 from waybridge_driver_events.figures import gaps
 from waybridge_driver_events.journey import Journey, load, load_times
 from waybridge_driver_events.payload import (
@@ -31,7 +31,6 @@ from waybridge_driver_events.payload import (
     DriverEvent,
     EventType,
     FieldError,
-    decode,
     parse_assignment,
     parse_batch,
     parse_booking,
@@ -45,20 +44,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
-INVALID: Final = "Invalid Input Parameter"
-_UNAUTHORIZED: Final = (
-    b'{"message":"Invalid Authorization Token","description":"Invalid authorization token in header"}'
-)
 _NOT_FOUND: Final = "Unable to find booking with bookingReference provided"
-_LARGEST_BODY: Final = 16_384
 _LARGEST_BATCH: Final = 131_072
 _SWEEP_SECONDS: Final = 60.0
 _HOUR: Final = timedelta(hours=1)
 # How long the gateway may have been down without overlooking a booking that is to be forgotten.
 _DAYS_OFF: Final = 31
-# What clients declare when nobody told them what they send: curl, aiohttp.
-_UNDECLARED: Final = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
-_encode = msgspec.json.Encoder().encode
 
 
 class DriverEventsSettings(ProviderSettings):
@@ -90,7 +81,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
         expected_interval=5.0,
         consent="public",
         begins="report",
-        unauthorized=Answer(status=401, body=_UNAUTHORIZED),
+        unauthorized=Answer(status=401, body=UNAUTHORIZED),
         max_body=_LARGEST_BATCH,
         future_skew_seconds=5.0,
     )
@@ -99,8 +90,11 @@ class DriverEvents(Provider[DriverEventsSettings]):
         """Nothing to prove: suppliers come to us."""
 
     async def stream(self) -> AsyncIterator[Batch]:
-        """No positions, only what the clock decides: a booking is over 6 h after its pickup, and forgotten 90 days
-        after its end (a year after it was made, when nothing came of it)."""
+        """No positions, only what the clock decides.
+
+        A booking is over 6 h after its pickup, and forgotten 90 days after its end (a year after it was made, when
+        nothing came of it).
+        """
         swept_on: datetime | None = None
         while True:
             now = self.context.clock.now()
@@ -128,23 +122,23 @@ class DriverEvents(Provider[DriverEventsSettings]):
                 return await self._put(push, customer, reference)
             case ["GET", "v1", "bookings", customer, reference]:
                 journey = await self._known(push, customer, reference)
-                return Receipt(answer=_json(200, self._shown(journey)))
+                return Receipt(answer=answered(200, self._shown(journey)))
             case ["GET", "v1", "bookings", customer, reference, "tracking"]:
                 return await self._tracking(push, customer, reference)
             case _:
-                raise _unrouted(push)
+                raise unrouted(push)
 
     async def _event(self, push: Push, customer: str, reference: str) -> Receipt:
         journey = await self._addressed(push, customer, reference)
         try:
-            event = parse_event(_body(push))
+            event = parse_event(read_body(push))
             verdict, journey = await self._take(journey, event, push.received_at)
         except FieldError as error:
             return await self._refusal(journey, Refused("field", str(error)))
         except Refused as refused:
             return await self._refusal(journey, refused)
         if verdict.result == "duplicate":
-            return Receipt(answer=_accepted("duplicate"))
+            return Receipt(answer=accepted("duplicate"))
         return Receipt(
             reports=journey.reports,
             intents=journey.intents(),
@@ -154,7 +148,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
     async def _take(self, journey: Journey, event: DriverEvent, received_at: datetime) -> tuple[Verdict, Journey]:
         if event.naive:
             self.context.count("naive_time")
-        journey = await self._reload(journey, [event])
+        journey = await self._reload(journey, [event], received_at)
         if journey.booking is None:
             journey.provision(received_at)
         return journey.take(event, received_at, self.settings), journey
@@ -163,11 +157,12 @@ class DriverEvents(Provider[DriverEventsSettings]):
         """Our own: a flushed buffer of events, each judged as if it came alone, answered item by item."""
         journey = await self._addressed(push, customer, reference)
         try:
-            items = parse_batch(_body(push, _LARGEST_BATCH))
+            items = parse_batch(read_body(push, _LARGEST_BATCH))
         except FieldError as error:
             return await self._refusal(journey, Refused("field", str(error)))
         events = [_parsed(item) for item in items]
-        journey = await self._reload(journey, [event for event in events if isinstance(event, DriverEvent)])
+        known = [event for event in events if isinstance(event, DriverEvent)]
+        journey = await self._reload(journey, known, push.received_at)
         if journey.booking is None:
             journey.provision(push.received_at)
         results = [self._judged(journey, event, push.received_at) for event in events]
@@ -177,7 +172,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
         return Receipt(
             reports=journey.reports if changed else (),
             intents=journey.intents() if changed else (),
-            answer=_json(200, {"results": results}),
+            answer=answered(200, {"results": results}),
         )
 
     def _judged(self, journey: Journey, event: DriverEvent | FieldError, received_at: datetime) -> dict[str, Any]:
@@ -196,34 +191,34 @@ class DriverEvents(Provider[DriverEventsSettings]):
     async def _assign(self, push: Push, reference: str) -> Receipt:
         customer = await self.context.state.get(f"reference/{reference}") if valid_reference(reference) else None
         if not isinstance(customer, str):
-            raise _rejected(404, "Not Found", _NOT_FOUND)
+            raise rejected(404, "Not Found", _NOT_FOUND)
         journey = await self._known(push, customer, reference)
         try:
-            assignment = parse_assignment(_body(push))
+            assignment = parse_assignment(read_body(push))
         except FieldError as error:
-            raise _rejected(400, INVALID, str(error)) from error
+            raise rejected(400, INVALID, str(error)) from error
         if journey.booking is not None and journey.booking.status in {*OVER, BookingStatus.NEW}:
             state = journey.booking.status
-            raise _rejected(400, INVALID, f"A driver cannot be assigned: booking is {state}")
+            raise rejected(400, INVALID, f"A driver cannot be assigned: booking is {state}")
         journey.assign(assignment, push.received_at)
         return Receipt(reports=journey.reports, intents=journey.intents(), answer=Answer(status=204, content_type=None))
 
     async def _put(self, push: Push, customer: str, reference: str) -> Receipt:
         for name, text in (("customerReference", customer), ("bookingReference", reference)):
             if not valid_reference(text):
-                raise _rejected(400, INVALID, f"{name}: must be 1 to 90 printable characters without a slash")
+                raise rejected(400, INVALID, f"{name}: must be 1 to 90 printable characters without a slash")
         journey = await self._journey(push, customer, reference)
         try:
-            change = parse_booking(_body(push))
+            change = parse_booking(read_body(push))
         except FieldError as error:
-            raise _rejected(400, INVALID, str(error)) from error
+            raise rejected(400, INVALID, str(error)) from error
         if journey.found[f"reference/{reference}"] not in {None, customer}:
-            raise _rejected(409, "Conflict", "bookingReference belongs to another customerReference")
+            raise rejected(409, "Conflict", "bookingReference belongs to another customerReference")
         booking = journey.booking
         if booking is not None and booking.status in OVER and change.status not in {None, booking.status}:
-            raise _rejected(409, "Conflict", f"Booking is {booking.status}")
+            raise rejected(409, "Conflict", f"Booking is {booking.status}")
         journey.change(change, push.received_at, self.settings)
-        return Receipt(reports=journey.reports, intents=journey.intents(), answer=_json(200, self._shown(journey)))
+        return Receipt(reports=journey.reports, intents=journey.intents(), answer=answered(200, self._shown(journey)))
 
     async def _tracking(self, push: Push, customer: str, reference: str) -> Receipt:
         journey = await self._known(push, customer, reference)
@@ -242,7 +237,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
             **figures,
             "refused": refused or {},
         }
-        return Receipt(answer=_json(200, answer))
+        return Receipt(answer=answered(200, answer))
 
     async def _complete(self, name: str) -> Batch:
         customer, _, reference = name.partition("/")
@@ -269,7 +264,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
         name = f"{customer}/{reference}"
         bound = push.sender.device_token if push.sender is not None else None
         if bound is not None and canonical_token(bound) != self._device_token(name):
-            raise PushRejected(401, _UNAUTHORIZED, headers={"Content-Type": "application/json"})
+            raise PushRejected(401, UNAUTHORIZED, headers={"Content-Type": "application/json"})
         return await load(self.context.state, self.context.source(name), customer, reference)
 
     async def _known(self, push: Push, customer: str, reference: str) -> Journey:
@@ -283,7 +278,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
                     "a booking was asked for with its references swapped",
                     connection_id=self.context.connection_id,
                 )
-        raise _rejected(404, "Not Found", _NOT_FOUND)
+        raise rejected(404, "Not Found", _NOT_FOUND)
 
     async def _addressed(self, push: Push, customer: str, reference: str) -> Journey:
         """The booking that an event is for; one that nobody announced only where the first event makes it."""
@@ -294,15 +289,17 @@ class DriverEvents(Provider[DriverEventsSettings]):
                 return journey
         return await self._known(push, customer, reference)
 
-    async def _reload(self, journey: Journey, events: list[DriverEvent]) -> Journey:
-        moments = [event.occurred_at for event in events]
+    async def _reload(self, journey: Journey, events: list[DriverEvent], received_at: datetime) -> Journey:
+        """The booking again, with the times of the live locations that these could collide with."""
+        lives = [event.occurred_at for event in events if event.type is EventType.LIVE_LOCATION]
+        moments = {moment for sent in lives for moment in (sent, min(sent, received_at))}
         return await load(self.context.state, journey.source, journey.customer, journey.reference, moments)
 
     async def _refusal(self, journey: Journey, refused: Refused) -> Receipt:
         """The dialect's error. The refusal is counted beside the booking, whose state it leaves alone."""
         self.context.count(f"refused_{refused.reason}")
         headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
-        answer = _json(refused.status, {"message": _message(refused), "description": str(refused)}, headers)
+        answer = answered(refused.status, {"message": _message(refused), "description": str(refused)}, headers)
         if journey.booking is None or refused.retry_after is not None:
             return Receipt(answer=answer)
         key = f"refused/{journey.name}"
@@ -340,16 +337,6 @@ class DriverEvents(Provider[DriverEventsSettings]):
         }
 
 
-def _body(push: Push, largest: int = _LARGEST_BODY) -> Any:
-    """Raises PushRejected for what is too large or declared as something else, FieldError for what is not JSON."""
-    if len(push.body) > largest:
-        raise _rejected(413, "Content Too Large", f"The body is larger than {largest} bytes")
-    media = push.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media not in _UNDECLARED and media != "application/json" and not media.endswith("+json"):
-        raise _rejected(415, "Unsupported Media Type", "The body must be application/json")
-    return decode(push.body)
-
-
 def _parsed(item: Any) -> DriverEvent | FieldError:
     try:
         return parse_event(item)
@@ -361,41 +348,15 @@ def _told(verdict: Verdict, event: DriverEvent, outcome: Outcome) -> Answer:
     """The answer to an event that was taken, by what became of its position."""
     if outcome.rejected and not outcome.accepted and not outcome.duplicates and event.place is not None:
         first = outcome.rejected[0]
-        return _json(400, {"message": INVALID, "description": f"{first.field}: {first.error}"})
+        return answered(400, {"message": INVALID, "description": f"{first.field}: {first.error}"})
     if event.type is EventType.LIVE_LOCATION and outcome.duplicates:
-        return _accepted("duplicate")
-    return _accepted("stored-late" if event.type is EventType.LIVE_LOCATION and outcome.late else verdict.result)
-
-
-def _accepted(result: str) -> Answer:
-    return Answer(body=b"{}", headers={"X-Event-Result": result})
-
-
-def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Answer:
-    return Answer(status=status, body=_encode(body), headers=headers or {})
-
-
-def _message(refused: Refused) -> str:
-    return "Too Many Requests" if refused.retry_after is not None else INVALID
-
-
-def _rejected(status: int, message: str, description: str, **headers: str) -> PushRejected:
-    body = _encode({"message": message, "description": description})
-    return PushRejected(status, body, headers={"Content-Type": "application/json", **headers}, reason=description)
-
-
-def _unrouted(push: Push) -> PushRejected:
-    match list(push.segments):
-        case ["v1", "bookings", _, _]:
-            allowed = "GET, PUT"
-        case ["v1", "bookings", _, _, "tracking"]:
-            allowed = "GET"
-        case ["v1", "bookings", _, _, "driver", "events" | "events:batch"] | ["v2", "bookings", _, "assignDriver"]:
-            allowed = "POST"
-        case _:
-            return _rejected(404, "Not Found", "There is nothing at this address")
-    return _rejected(405, "Method Not Allowed", f"Allowed: {allowed}", Allow=allowed)
+        return accepted("duplicate")
+    return accepted("stored-late" if event.type is EventType.LIVE_LOCATION and outcome.late else verdict.result)
 
 
 def _iso(us: int | None) -> str | None:
     return None if us is None else from_us(us).isoformat().replace("+00:00", "Z")
+
+
+def _message(refused: Refused) -> str:
+    return "Too Many Requests" if refused.retry_after is not None else INVALID

@@ -86,11 +86,13 @@ class Booking(msgspec.Struct, omit_defaults=True):
 class Live(msgspec.Struct, omit_defaults=True):
     """The live window of a booking.
 
-    `newest`: time of the newest live location. `recent`: times of the last that were accepted, as sent.
-    `paced_until`: how far the sender has used up its rate. `taken`: recorded times of milestones' coordinates.
+    `newest`: time of the newest live location, `newest_recorded` that of its position. `recent`: times of the last
+    that were accepted, as sent. `paced_until`: how far the sender has used up its rate. `taken`: recorded times of
+    milestones' coordinates. `moved`: recorded times of the last live locations that had to move aside.
     """
 
     newest: int | None = None
+    newest_recorded: int = 0
     first: int | None = None
     count: int = 0
     late: int = 0
@@ -99,6 +101,7 @@ class Live(msgspec.Struct, omit_defaults=True):
     paced_until: int = 0
     recent: list[int] = []
     taken: list[int] = []
+    moved: list[int] = []
     steps: int = 0
 
 

@@ -29,7 +29,6 @@ OVER: Final = frozenset({BookingStatus.CANCELLED, BookingStatus.COMPLETE})
 # Sustained live locations a booking may send, by their own times; a flush of an offline buffer is none too many.
 _PACE: Final = SECOND // 2
 _BURST: Final = 30
-_LIVE_SHIFT: Final = 9
 
 
 class Options(Protocol):
@@ -128,6 +127,7 @@ def _take_live(sent: int, at: int, now: int, booking: Booking, live: Live, times
     _check_pace(sent, now, live)
     late = ended is not None or (live.newest is not None and at < live.newest)
     first = ended is None and not live.started
+    recorded_at = _live_apart(sent, at, live, times)
     times.add(sent)
     live.recent = [*live.recent[-(RECENT - 1) :], sent]
     live.count += 1
@@ -138,7 +138,7 @@ def _take_live(sent: int, at: int, now: int, booking: Booking, live: Live, times
         live.newest = at if live.newest is None else max(live.newest, at)
     return Verdict(
         result="stored-late" if late else "accepted",
-        recorded_at=at + _LIVE_SHIFT if at in live.taken else at,
+        recorded_at=recorded_at,
         counts_from=at,
         first_live=first,
         published=ended is None,
@@ -175,11 +175,25 @@ def _apart(at: int, live: Live) -> int:
     """A recorded time for a milestone's coordinate that no other position of the booking has.
 
     Suppliers send whole seconds, so a milestone and a live location often share theirs, and a source has one
-    position a moment: where a live location may stand already the milestone moves aside by microseconds, where
-    the milestone stands a live location does (by more than the five milestones can).
+    position a moment: where a live location may stand already the milestone moves aside by microseconds.
     """
     if live.newest is not None and at <= live.newest:
         at += 1
-    while at in live.taken:
+    while at in live.taken or at in live.moved:
         at += 1
     return at
+
+
+def _live_apart(sent: int, at: int, live: Live, times: Times) -> int:
+    """The same for a live location: it moves aside for milestones, and for others when it counts from its arrival.
+
+    One that is not older than the newest stays behind it.
+    """
+    recorded_at = live.newest_recorded + 1 if at == live.newest else at
+    while recorded_at in live.taken or recorded_at in live.moved or (recorded_at != sent and recorded_at in times):
+        recorded_at += 1
+    if recorded_at != sent:
+        live.moved = [*live.moved[-(RECENT - 1) :], recorded_at]
+    if live.newest is None or at >= live.newest:
+        live.newest_recorded = recorded_at
+    return recorded_at
