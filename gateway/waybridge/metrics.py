@@ -34,3 +34,9 @@ CONNECTION_EVENTS = Counter(
     ["instance_id", "connection_id", "event"],
     registry=REGISTRY,
 )
+VIEWERS = Gauge("waybridge_live_connections", "Open live connections by kind", ["kind"], registry=REGISTRY)
+CONFLATED = Counter(
+    "waybridge_live_conflated", "Frames that a slow reader did not get because a newer one took their place", ["kind"],
+    registry=REGISTRY,
+)  # fmt: skip
+STREAM_CUT = Counter("waybridge_live_cut", "Connections cut because they stopped reading", ["kind"], registry=REGISTRY)
