@@ -1,0 +1,5 @@
+"""`python -m waybridge`."""
+
+from waybridge.cli import main
+
+main()

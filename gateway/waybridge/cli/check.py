@@ -1,0 +1,100 @@
+"""`waybridge check`: what is wrong, a sentence each."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import typer
+
+from waybridge.cli.common import load_settings
+from waybridge.cli.database import opened
+from waybridge.egress import make_session
+from waybridge.errors import ConfigurationError
+from waybridge.plugins import Plugins
+from waybridge.provider import ProviderContext
+from waybridge.runtime import SystemClock, secrets_of
+from waybridge.store.migrate import current
+
+
+class NoState:
+    """A check keeps nothing."""
+
+    async def get(self, key: str) -> None:
+        del key
+
+    async def items(self, prefix: str = "") -> dict[str, object]:
+        del prefix
+        return {}
+
+    async def put(self, key: str, value: object) -> None:
+        del key, value
+
+
+async def check(config: Path | None) -> int:
+    """Checks configuration, plugins, database and every connection's credentials; 1 if anything is wrong."""
+    settings = load_settings(config)
+    problems: list[str] = []
+    host = Plugins(disabled=settings.plugins.disabled)
+    problems += [
+        f"plugin {each.name}: {each.problem}"
+        for each in host.found
+        if each.problem and each.name not in settings.plugins.disabled
+    ]
+    try:
+        async with opened(settings) as store:
+            revision, head = await current(store)
+            if revision not in (None, head):
+                problems.append(f"database: its schema is {revision}, not {head}; run waybridge migrate")
+    except ConfigurationError as error:
+        problems.append(f"database: {error}")
+    answers = await asyncio.gather(
+        *(_connection(host, each.provider, each.instance_id, each.id, each.settings) for each in settings.connections)
+    )
+    problems += [answer for answer in answers if answer]
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if not problems:
+        typer.echo(f"All fine: {len(settings.connections)} connections, {len(host.providers)} providers.")
+    return 1 if problems else 0
+
+
+async def _connection(
+    host: Plugins, kind: str, instance_id: str, connection_id: str, given: dict[str, object]
+) -> str | None:
+    provider_class = host.providers.get(kind)
+    if provider_class is None:
+        return f"connection {connection_id}: there is no provider {kind}; known: {', '.join(sorted(host.providers))}"
+    try:
+        validated = provider_class.Settings.model_validate(given)
+    except ValueError as error:
+        lines = getattr(error, "errors", list)
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in lines())
+        return f"connection {connection_id}: {wrong or 'its settings are wrong'}"
+    async with make_session(guarded=False) as session:
+        context = ProviderContext(
+            instance_id=instance_id,
+            connection_id=connection_id,
+            session=session,
+            state=NoState(),  # type: ignore[arg-type] - reads nothing, keeps nothing
+            clock=SystemClock(),
+            count=lambda _name, _amount=1: None,
+            log=_Silent(),
+        )
+        provider = provider_class(validated, context)
+        try:
+            async with asyncio.timeout(20):
+                await provider.check()
+        except Exception as error:  # noqa: BLE001 - whatever a provider says is shown to the operator
+            text = " ".join(str(error).split()) or type(error).__name__
+            for secret in secrets_of(validated):
+                text = text.replace(secret, "***")
+            return f"connection {connection_id}: {text}"
+        finally:
+            await provider.close()
+    return None
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> object:
+        return lambda *_args, **_fields: None
