@@ -89,6 +89,8 @@ async def exchange(
             )
     except TimeoutError:
         failure = "did not answer in time"
+    except aiohttp.ClientResponseError as error:
+        failure = f"was answered {error.status}, a redirect or no valid HTTP: correct the address in the settings"
     except (aiohttp.ClientError, OSError) as error:
         failure = f"could not be asked ({type(error).__name__}: {clean(str(error), secrets)})"
     # Raised outside of the handler: a client error in the chain would carry the request's headers along.

@@ -23,7 +23,8 @@ from waybridge_mycartracks import MyCarTracksSimulator
 FOLDER = Path(__file__).parent / "cassettes"
 HEADER = (
     "# Recorded from the project's own MyCarTracks stand-in (providers/waybridge_mycartracks/simulator.py),\n"
-    "# not from the vendor. Scrubbed: addresses, credentials and tokens. Recorded anew by tests/mycartracks/record_cassettes.py.\n"
+    "# not from the vendor. Scrubbed: addresses, credentials and tokens.\n"
+    "# Recorded anew by tests/mycartracks/record_cassettes.py.\n"
 )
 SCRUBBED = {
     r"http://127\.0\.0\.1:\d+": "https://mycartracks.com",
