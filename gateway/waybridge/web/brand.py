@@ -63,7 +63,7 @@ def _normal(color: str) -> str | None:
     if found is None:
         return None
     digits = found[1].lower()
-    return "#" + (digits if len(digits) == 6 else "".join(2 * digit for digit in digits))  # noqa: PLR2004 - rrggbb
+    return "#" + (digits if len(digits) == 6 else "".join(2 * digit for digit in digits))
 
 
 def _channels(color: str) -> tuple[int, int, int]:
@@ -73,7 +73,7 @@ def _channels(color: str) -> tuple[int, int, int]:
 def _luminance(color: str) -> float:
     def linear(channel: int) -> float:
         share = channel / 255
-        return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4  # noqa: PLR2004 - sRGB
+        return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
 
     red, green, blue = (linear(channel) for channel in _channels(color))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -61,6 +61,7 @@ class Pages:
     - `share_state(token)` says whether a link is active, ended or not found (also expired).
     - `instance(instance_id)` answers brand and embed origins, or None for an instance that does not exist.
     - `bundle` is what `load_bundle()` found; without one every page says 503 and why.
+    - `link_limit` is the most active links of one device (`limits.active_sessions_per_device`).
     - `reconnect_ms` is the first step of the share page's reconnect ladder; tests shorten it.
     """
 
@@ -74,6 +75,7 @@ class Pages:
         public_base_url: str,
         share_page_base_url: str = "",
         bundle: Bundle | None,
+        link_limit: int = 10,
         clock: Callable[[], float] = time.time,
         reconnect_ms: int = 1000,
     ) -> None:
@@ -84,6 +86,7 @@ class Pages:
         self._public = public_base_url.rstrip("/")
         self._share_pages = (share_page_base_url or public_base_url).rstrip("/")
         self._found_bundle = bundle
+        self._link_limit = link_limit
         self._clock = clock
         self._reconnect_ms = reconnect_ms
 
@@ -147,7 +150,7 @@ class Pages:
         origins = () if instance is None else instance.embed_origins
         brand = page_brand(self._default_brand if instance is None else instance.brand)
         language = self._bundle.language(request.headers.get("Accept-Language", ""))
-        boot = self._boot(request, language, brand) | {"instance_id": instance_id, "parents": list(origins)}
+        boot = self._tracker_boot(request, instance_id, language, brand) | {"parents": list(origins)}
         values = {
             "lang": language,
             "dir": "rtl" if language in RIGHT_TO_LEFT else "ltr",
@@ -163,7 +166,7 @@ class Pages:
         brand = page_brand(self._default_brand if instance is None else instance.brand)
         language = self._bundle.language(request.headers.get("Accept-Language", ""))
         headers = {"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        body = self._boot(request, language, brand) | {"instance_id": instance_id}
+        body = self._tracker_boot(request, instance_id, language, brand)
         return web.json_response(body, headers=headers)
 
     async def _live_tracker(self, _request: web.Request) -> web.Response:
@@ -203,6 +206,12 @@ class Pages:
             "brand": brand,
             "map": self._basemap.page_config(),
         }
+
+    def _tracker_boot(
+        self, request: web.Request, instance_id: str, language: str, brand: Mapping[str, str]
+    ) -> dict[str, Any]:
+        shared = self._boot(request, language, brand)
+        return {**shared, "instance_id": instance_id, "link_limit": self._link_limit}
 
     def _foreign_api(self, request: web.Request) -> str | None:
         """The API's absolute base where pages have a host of their own and this request came to it."""

@@ -67,6 +67,19 @@ export class Format {
     return relative.format(-Math.floor(seconds / 86_400), 'day')
   }
 
+  /** Time left, as "in 4 hours". */
+  until(seconds: number): string {
+    const relative = new Intl.RelativeTimeFormat(this.tag, { numeric: 'always', style: 'short' })
+    if (seconds < 3570) return relative.format(Math.max(1, Math.round(seconds / 60)), 'minute')
+    if (seconds < 47 * 3600) return relative.format(Math.round(seconds / 3600), 'hour')
+    return relative.format(Math.round(seconds / 86_400), 'day')
+  }
+
+  /** A span of hours, in days from two days on. */
+  span(hours: number): string {
+    return hours >= 48 && hours % 24 === 0 ? this.unit(hours / 24, 'day', 'long') : this.unit(hours, 'hour', 'long')
+  }
+
   /** The nearest of eight points out of `points`, clockwise from north. */
   compass(headingDeg: number, points: string): string {
     return points.split(' ')[Math.round((((headingDeg % 360) + 360) % 360) / 45) % 8] ?? ''

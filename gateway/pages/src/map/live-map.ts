@@ -2,9 +2,11 @@ import { LngLatBounds, Marker, type GeoJSONSource, type LngLatLike, type Map as 
 import { Glide, type Arrival } from '../common/glide'
 import { shortestTurn, type Place } from '../common/place'
 import type { Credit, MapConfig } from './config'
+import { creditsOf } from './credits'
 import { gridOver } from './grid'
 import { startMap } from './start'
 import { styleOf } from './style'
+import { teardrop } from './teardrop'
 
 const FIRST_ZOOM_AT_MOST = 16
 const CENTRE_ZOOM_AT_LEAST = 15.5
@@ -275,14 +277,6 @@ export class LiveMap {
   }
 }
 
-/** Attribution of a foreign source is HTML; only its text and its http links are taken. */
-export function creditsOf(html: string): Credit[] {
-  const parsed = new DOMParser().parseFromString(html, 'text/html')
-  const links = [...parsed.querySelectorAll('a')].filter((a) => /^https?:$/.test(a.protocol))
-  if (links.length === 0) return [{ text: parsed.body.textContent?.trim() ?? '', href: null }]
-  return links.map((a) => ({ text: a.textContent?.trim() ?? '', href: a.href }))
-}
-
 function inside(bounds: MapConfig['bounds'], longitude: number, latitude: number): boolean {
   if (bounds === null) return true
   const [west, south, east, north] = bounds
@@ -305,19 +299,4 @@ function span(name: string): HTMLElement {
   const made = document.createElement('span')
   made.className = name
   return made
-}
-
-/** 36 x 44, its tip in the middle of the lower edge. */
-function teardrop(): SVGElement {
-  const space = 'http://www.w3.org/2000/svg'
-  const svg = document.createElementNS(space, 'svg')
-  svg.setAttribute('viewBox', '0 0 36 44')
-  const drop = document.createElementNS(space, 'path')
-  drop.setAttribute('class', 'drop')
-  drop.setAttribute('d', 'M18 43C10 33 2 26 2 17a16 16 0 0 1 32 0c0 9-8 16-16 26z')
-  const hole = document.createElementNS(space, 'circle')
-  hole.setAttribute('class', 'hole')
-  for (const [name, value] of [['cx', '18'], ['cy', '17'], ['r', '6']] as const) hole.setAttribute(name, value)
-  svg.append(drop, hole)
-  return svg
 }

@@ -82,6 +82,11 @@ export class Live {
     }
   }
 
+  /** Asks REST for what live frames do not carry. */
+  reread(): void {
+    if (!this.stopped) void this.refresh(this.generation)
+  }
+
   offline(): void {
     if (!this.stopped) this.listener.connection('offline')
   }

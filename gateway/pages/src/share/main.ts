@@ -94,6 +94,9 @@ class SharePage {
     const before = this.state
     this.state = reduce(before, happening)
     this.draw()
+    // with the stage of a booking its destination changes, which position frames do not carry
+    const stage = this.state.session?.stage
+    if (happening.type === 'frame' && before.session !== null && stage !== undefined && stage !== before.session.stage) this.live.reread()
     const over = this.state.card?.kind
     if ((over === 'ended' || over === 'not_found') && before.card?.kind !== over) this.end()
   }

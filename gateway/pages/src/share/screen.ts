@@ -104,7 +104,11 @@ export class Director {
         return [t.tripEndedTitle, t.tripEndedText]
       default:
     }
-    if (session.fix === null) return [t.waitingTitle, t.waitingText]
+    if (session.fix === null) {
+      if (session.stage === 'en_route_to_pickup') return [t.enRouteTitle, t.waitingText]
+      if (session.stage === 'on_trip') return [t.onTripTitle, t.onTripText]
+      return [t.waitingTitle, t.waitingText]
+    }
     if (stale) return [state.hadEta ? t.noEtaTitle : t.pausedTitle, t.staleText]
     if (seconds !== null) {
       const arrival = fill(t.estimatedArrival, { time: format.clock(this.arrival(nowMs + seconds * 1000)) })

@@ -101,10 +101,11 @@ function withFrame(state: State, frame: Frame, localMs: number): State {
   }
 }
 
-/** Consent rules: a source that does not share is not shown, and its age is nobody's business. */
+/** Stages whose device is not shown: it does not share (yet, or any more), so its last place is nobody's business. */
+const WITHOUT_PLACE = new Set<Stage>(['waiting', 'not_sharing', 'arrived', 'no_show'])
+
 function withStage(session: Session, stage: Stage): Session {
-  const hidden = stage === 'not_sharing' || stage === 'waiting'
-  return hidden ? { ...session, stage, fix: null, etaSeconds: null } : { ...session, stage }
+  return WITHOUT_PLACE.has(stage) ? { ...session, stage, fix: null, etaSeconds: null } : { ...session, stage }
 }
 
 /** The estimate belongs to the fix, so it counts down from the fix's time: the same fix sent twice does not restart it. */
