@@ -6,10 +6,11 @@ import pytest
 import webhooks_harness
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from webhooks_harness import Clock, Receiver
+
 from waybridge.store.engine import Store
 from waybridge.store.migrate import migrate
 from waybridge.webhooks import Webhooks
-from webhooks_harness import Clock, Receiver
 
 
 @pytest.fixture

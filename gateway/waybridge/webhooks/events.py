@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waybridge.webhooks.schedule import iso
+from waybridge.model import iso_us
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -120,7 +120,7 @@ def envelope(event: Told) -> bytes:
         "webhook_version": WEBHOOK_VERSION,
         "event_type": event.event_type,
         "event_id": event.event_id,
-        "created_at": iso(event.created_us),
+        "created_at": iso_us(event.created_us),
         "trace_id": event.trace_id,
         "instance_id": event.instance_id,
         "partner_id": event.instance_id,

@@ -7,11 +7,12 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from waybridge.errors import Conflict, Invalid, NotFound
+from waybridge.model import iso_us
 from waybridge.store import webhooks as rows
 from waybridge.store.engine import new_id
 from waybridge.store.webhooks import PARKED, Subscription, Told
 from waybridge.webhooks.events import TEST_EVENT, wants
-from waybridge.webhooks.schedule import DAY_US, iso
+from waybridge.webhooks.schedule import DAY_US
 from waybridge.webhooks.subscriptions import found, wake
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _delivery(row: Row[Any], tried: Sequence[Row[Any]]) -> dict[str, Any]:
         "attempt_count": row.attempts,
         "attempts": [
             {
-                "at": iso(each.at_us),
+                "at": iso_us(each.at_us),
                 "duration_ms": each.duration_ms,
                 "status": each.status,
                 "error": each.error,
@@ -180,7 +181,7 @@ def _delivery(row: Row[Any], tried: Sequence[Row[Any]]) -> dict[str, Any]:
             }
             for each in tried
         ],
-        "next_attempt_at": None if waits else iso(row.next_us),
-        "created_at": iso(row.created_us),
-        "done_at": None if row.done_us is None else iso(row.done_us),
+        "next_attempt_at": None if waits else iso_us(row.next_us),
+        "created_at": iso_us(row.created_us),
+        "done_at": iso_us(row.done_us),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
@@ -96,13 +96,3 @@ def retry_after_us(text: str | None, now_us: int) -> int | None:
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return wait if wait > 0 else None
-
-
-def iso(us: int) -> str:
-    """A time of the store as ISO 8601 in UTC."""
-    return (
-        datetime.fromtimestamp(us // SECOND_US, UTC)
-        .replace(microsecond=us % SECOND_US)
-        .isoformat()
-        .replace("+00:00", "Z")
-    )

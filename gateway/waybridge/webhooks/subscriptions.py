@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from waybridge.bus import Nudge
 from waybridge.errors import Conflict, Invalid, NotFound
+from waybridge.model import iso_us
 from waybridge.signing import new_secret
 from waybridge.store import webhooks as rows
 from waybridge.store.webhooks import Subscription
 from waybridge.webhooks.events import acceptable
 from waybridge.webhooks.fields import ChangedFields, NewFields
-from waybridge.webhooks.schedule import HOUR_US, iso
+from waybridge.webhooks.schedule import HOUR_US
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -192,7 +193,7 @@ class Subscriptions:
             return {
                 **view(after),
                 "signing_secret": secret,
-                "previous_secret_expires_at": iso(until_us) if old else None,
+                "previous_secret_expires_at": iso_us(until_us) if old else None,
             }
 
         return await self._store.write(unit)
@@ -246,9 +247,9 @@ def view(subscription: Subscription) -> dict[str, Any]:
         **{name: _listed(getattr(subscription, name)) for name in _FILTERS},
         "is_active": subscription.is_active,
         "disabled_reason": subscription.disabled_reason,
-        "failing_since": None if since is None else iso(since),
-        "created_at": iso(subscription.created_us),
-        "updated_at": iso(subscription.updated_us),
+        "failing_since": iso_us(since),
+        "created_at": iso_us(subscription.created_us),
+        "updated_at": iso_us(subscription.updated_us),
     }
 
 
