@@ -13,7 +13,7 @@ from waybridge.bus import Event, Fix
 from waybridge.eta import Arrivals
 from waybridge.roster import Device, Period, Policy, Roster, Source, Trip
 from waybridge.settings_tables import LimitSettings, SharingSettings
-from waybridge.sharing import Sharing
+from waybridge.sharing import Recipients, Sharing
 from waybridge.store.engine import Store
 from waybridge.store.fleet import make_device
 from waybridge.store.migrate import migrate
@@ -46,6 +46,7 @@ class World:
     store: Store
     roster: Roster
     sharing: Sharing
+    recipients: Recipients
     clock: Clock
     events: list[Event] = field(default_factory=list)
 
@@ -53,7 +54,7 @@ class World:
         """A device with one source, in the database and in the roster."""
 
         async def unit(tx: Tx) -> int:
-            return await make_device(tx, instance_id, token)
+            return (await make_device(tx, instance_id, token))[0]
 
         device = Device(await self.store.write(unit), instance_id, token)
         policy = Policy(instance_id=instance_id, connection_id="native", provider="native", consent=consent)  # type: ignore[arg-type]
@@ -92,11 +93,18 @@ def sharing_of(store: Store, roster: Roster, **settings: Any) -> Sharing:
         store=store,
         roster=roster,
         vault=Vault([b"k" * 32]),
-        arrivals=Arrivals(),
         limits=LimitSettings(),
         settings=SharingSettings(**settings),
         base_url=lambda: "https://your-api.com",
         share_base_url=lambda: "https://your-frontend.com",
+    )
+
+
+def recipients_of(store: Store, roster: Roster) -> Recipients:
+    return Recipients(
+        store=store,
+        roster=roster,
+        arrivals=Arrivals(),
         brand=lambda _instance: {"name": "Waybridge", "color": "#1a5cff"},
     )
 
@@ -107,7 +115,7 @@ async def _world(database_url: str) -> World:
     await store.start()
     await migrate(store)
     roster = Roster()
-    return World(store, roster, sharing_of(store, roster), clock, events)
+    return World(store, roster, sharing_of(store, roster), recipients_of(store, roster), clock, events)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import base64
 import pytest
 from sqlalchemy import select, update
 
-from tests.sharing.conftest import INSTANCE, START_US, TOKEN, World, sharing_of
+from tests.sharing.conftest import INSTANCE, START_US, TOKEN, World, recipients_of, sharing_of
 from waybridge.bus import SessionEvent
 from waybridge.errors import Conflict, Gone, Invalid, NotFound
 from waybridge.model import Place
@@ -122,7 +122,7 @@ async def test_an_unknown_device_is_refused_unless_it_is_allowed(world: World) -
     lenient = sharing_of(world.store, world.roster, allow_unknown_devices=True)
     session = await lenient.create(INSTANCE, WANTED)
     assert session.device_id is None
-    assert (await lenient.public_state(lenient.describe(session)["share_token"], "c"))["stage"] == "waiting"
+    assert (await world.recipients.public_state(lenient.describe(session)["share_token"], "c"))["stage"] == "waiting"
 
 
 async def test_a_device_token_is_compared_canonically(world: World) -> None:
@@ -136,12 +136,12 @@ async def test_expiry_is_by_the_clock_at_every_read(world: World) -> None:
     session = await world.sharing.create(INSTANCE, WANTED)
     token = world.sharing.describe(session)["share_token"]
     world.clock.forward(4 * 3600 - 0.000001)
-    assert (await world.sharing.public_state(token, "c"))["status"] == "active"
+    assert (await world.recipients.public_state(token, "c"))["status"] == "active"
     world.clock.forward(0.000001)
     with pytest.raises(NotFound) as expired:
-        await world.sharing.public_state(token, "c")
+        await world.recipients.public_state(token, "c")
     with pytest.raises(NotFound) as unknown:
-        await world.sharing.public_state("nonsense", "c")
+        await world.recipients.public_state("nonsense", "c")
     assert expired.value.detail == unknown.value.detail
     assert world.sharing.describe(await world.sharing.session(INSTANCE, session.id))["status"] == "expired"
     found = {
@@ -184,7 +184,7 @@ async def test_ending_twice_is_the_same_and_crossing_is_a_conflict(world: World)
     world.clock.forward(30 * 86400)
     for session, status in ((done, "completed"), (gone, "cancelled")):
         with pytest.raises(Gone, match=status):
-            await world.sharing.public_state(world.sharing.describe(session)["share_token"], "c")
+            await world.recipients.public_state(world.sharing.describe(session)["share_token"], "c")
 
 
 async def test_another_instance_sees_nothing(world: World) -> None:
@@ -322,15 +322,15 @@ async def test_views_count_addresses_once_and_sockets_each_time_and_tell_once(wo
     device = await world.know()
     session = await world.sharing.create(INSTANCE, WANTED)
     token = world.sharing.describe(session)["share_token"]
-    await world.sharing.public_state(token, "192.0.2.1")
+    await world.recipients.public_state(token, "192.0.2.1")
     assert (await world.sharing.session(INSTANCE, session.id)).views == 0  # nothing was to be seen
     world.fix(device)
-    other_node = sharing_of(world.store, world.roster)
+    other_node = recipients_of(world.store, world.roster)
     for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
-        await world.sharing.public_state(token, client)
+        await world.recipients.public_state(token, client)
         await other_node.public_state(token, client)
     assert (await world.sharing.session(INSTANCE, session.id)).views == 2
-    await world.sharing.count_views(session.id, 3)
+    await world.recipients.count_views(session.id, 3)
     assert (await world.sharing.session(INSTANCE, session.id)).views == 5
     assert [kind for kind, _ in await world.told()].count("share.session.viewed") == 1
 
@@ -344,7 +344,7 @@ async def test_ended_links_are_forgotten_after_their_time(world: World) -> None:
     kept = await world.sharing.create(INSTANCE, WANTED)
     assert await world.sharing.purge() == 1
     with pytest.raises(NotFound):
-        await world.sharing.public_state(token, "c")
+        await world.recipients.public_state(token, "c")
     assert (await world.sharing.session(INSTANCE, kept.id)).status == "active"
 
 

@@ -141,7 +141,7 @@ async def test_the_public_answer_is_the_seeds_with_what_tells_its_age(small_worl
     )  # fmt: skip
     token = world.sharing.describe(session)["share_token"]
     world.fix(device, age=3)
-    assert await world.sharing.public_state(token, "c") == {
+    assert await world.recipients.public_state(token, "c") == {
         "status": "active",
         "driver": {"latitude": 51.5074, "longitude": -0.1278, "heading": 245.0, "speed": 12.5},
         "destination": {"latitude": 51.52, "longitude": -0.08, "label": "Office"},
@@ -162,7 +162,7 @@ async def test_the_public_answer_is_the_seeds_with_what_tells_its_age(small_worl
         "brand": {"name": "Waybridge", "color": "#1a5cff"},
     }
     world.clock.forward(58)
-    answer = await world.sharing.public_state(token, "c")
+    answer = await world.recipients.public_state(token, "c")
     assert (answer["stale"], answer["age_seconds"], answer["eta_seconds"]) == (True, 61, None)
 
 
@@ -172,10 +172,10 @@ async def test_a_booking_without_destination_heads_for_the_devices_target(small_
     device.target = Place(51.5074, -0.1278, "Pickup")
     world.fix(device)
     session = await world.sharing.create(INSTANCE, NewSession(device_token=TOKEN))
-    answer = await world.sharing.public_state(world.sharing.describe(session)["share_token"], "c")
+    answer = await world.recipients.public_state(world.sharing.describe(session)["share_token"], "c")
     assert (answer["destination"]["label"], answer["eta_seconds"]) == ("Pickup", 0)
     hidden = await world.sharing.change(INSTANCE, session.id, {"share_config": {"show_destination_on_map": False}})
-    answer = await world.sharing.public_state(world.sharing.describe(hidden)["share_token"], "c")
+    answer = await world.recipients.public_state(world.sharing.describe(hidden)["share_token"], "c")
     assert (answer["destination"], answer["eta_seconds"]) == (None, 0)
 
 
@@ -194,7 +194,7 @@ async def test_the_last_position_of_an_ended_trip_is_found_in_the_history(world:
     session = await world.sharing.create(INSTANCE, NewSession(device_token=TOKEN, track_token="route-14"))
     world.clock.forward(300)
     world.fix(device, trip=Trip(78, "route-15", world.clock.now_us), latitude=60.0)
-    answer = await world.sharing.public_state(world.sharing.describe(session)["share_token"], "c")
+    answer = await world.recipients.public_state(world.sharing.describe(session)["share_token"], "c")
     assert answer["stage"] == "trip_ended"
     assert answer["driver"]["latitude"] == 2.0
     assert answer["stage_at"] == 1776000060

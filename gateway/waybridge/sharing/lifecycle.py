@@ -91,6 +91,19 @@ async def expire_due(tx: Tx) -> int:
     return ended
 
 
+class Endings:
+    """Share sessions as those see them who end a journey or erase a person, inside their own transactions."""
+
+    async def complete_for_device(self, tx: Tx, device_id: int, device_token: str, instance_id: str) -> None:
+        await complete_for_device(tx, device_id, device_token, instance_id)
+
+    async def cancel_for_device(self, tx: Tx, device_id: int, device_token: str, instance_id: str) -> None:
+        await cancel_for_device(tx, device_id, device_token, instance_id)
+
+    async def expire_due(self, tx: Tx) -> None:
+        await expire_due(tx)
+
+
 def tell(tx: Tx, session: ShareSession, change: Change, *, cause: str | None = None) -> None:
     """Tells integrators (the outbox) and this gateway's nodes (the bus) of a change."""
     _emit(tx, session, f"share.session.{change}", event_data(session), cause)

@@ -1,17 +1,16 @@
-"""Share sessions: every rule and limit, for operators and for recipients (contract section 8, seeds 000 and 001)."""
+"""Share sessions as operators make, read, change and end them: every rule and limit (contract section 8, seed 000)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import secrets
-from collections import OrderedDict
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from waybridge.errors import Conflict, Gone, Invalid, NotFound, StoreUnavailable
+from waybridge.errors import Conflict, Invalid, NotFound
 from waybridge.model import Place, canonical_token
 from waybridge.sharing import lifecycle, view
 from waybridge.store import sessions as store
@@ -21,8 +20,7 @@ from waybridge.vault import VaultError, digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from waybridge.eta import Arrivals
-    from waybridge.roster import Device, Roster
+    from waybridge.roster import Roster
     from waybridge.settings_tables import LimitSettings, SharingSettings
     from waybridge.store.engine import Store, Tx
     from waybridge.vault import Vault
@@ -32,8 +30,6 @@ log = structlog.get_logger("waybridge.sharing")
 HOUR_US = 3_600_000_000
 TOKEN_BYTES = 16
 ABSENT = "no such share session"
-UNKNOWN_LINK = "this link is unknown or has expired"
-SEEN_KEPT = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +50,10 @@ class NewSession:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode("utf-8", "surrogatepass")).digest()
 
 
-class Sharing:
+class Sharing(lifecycle.Endings):
     """Share sessions of all instances.
 
-    `base_url` is the API's address, `share_base_url` that of the pages; `brand` gives an instance's name and colour.
+    `base_url` is the API's address, `share_base_url` that of the pages.
     """
 
     def __init__(
@@ -66,25 +62,18 @@ class Sharing:
         store: Store,
         roster: Roster,
         vault: Vault,
-        arrivals: Arrivals,
         limits: LimitSettings,
         settings: SharingSettings,
         base_url: Callable[[], str],
         share_base_url: Callable[[], str],
-        brand: Callable[[str], Mapping[str, Any]],
     ) -> None:
         self._store = store
         self._roster = roster
         self._vault = vault
-        self._arrivals = arrivals
         self._limits = limits
         self._settings = settings
         self._base_url = base_url
         self._share_base_url = share_base_url
-        self._brand = brand
-        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
-
-    # -- operators
 
     async def create(
         self, instance_id: str, wanted: NewSession, *, key: str | None = None, created_by: str | None = None
@@ -243,89 +232,6 @@ class Sharing:
             "cancelled_at": _unix(session.cancelled_us),
             "views": session.views,
         }
-
-    # -- recipients
-
-    async def by_token(self, share_token: str) -> ShareSession | None:
-        """The session behind a link, ended ones too; None for a token that is unknown or expired."""
-        async with self._store.read() as conn:
-            session = await store.session_by_digest(conn, digest(share_token))
-        if session is None or session.status_at(self._store.now_us()) == "expired":
-            return None
-        return session
-
-    async def public_state(self, share_token: str, client: str) -> dict[str, Any]:
-        """What a link shows, as GET answers it; counts a first view from `client`. Raises NotFound, Gone."""
-        session = await self.by_token(share_token)
-        if session is None:
-            raise NotFound(UNKNOWN_LINK)
-        if session.status != "active":
-            raise Gone(f"this link was {session.status}")
-        seen = await self.look(session)
-        if seen.fix is not None:
-            await self._view_from(session, share_token, client)
-        now_us = self._store.now_us()
-        fix, destination, eta = seen.fix, seen.destination, None
-        if session.share_config.show_eta and fix is not None and destination is not None and not seen.stale(now_us):
-            eta = await self._arrivals.soon(seen.device_id or 0, fix, destination)
-        return view.answer(session, seen, now_us=now_us, eta=eta, brand=self._brand(session.instance_id))
-
-    async def look(self, session: ShareSession) -> view.Sight:
-        """What an active session shows now."""
-        device = self.device(session)
-        return view.sight(session, device, await self.past_trip(session))
-
-    def device(self, session: ShareSession) -> Device | None:
-        return self._roster.device(session.instance_id, session.device_token)
-
-    async def past_trip(self, session: ShareSession) -> view.PastTrip | None:
-        """The session's own trip, where its device is on another one by now."""
-        device = self.device(session)
-        if device is None or session.track_token is None or not view.needs_past(session, device):
-            return None
-        async with self._store.read() as conn:
-            found = await store.last_of_trip(conn, device.id, session.track_token)
-        return None if found is None else view.PastTrip(*found)
-
-    async def by_id(self, session_id: str) -> ShareSession | None:
-        """The session as the database has it now."""
-        async with self._store.read() as conn:
-            return await store.session_by_id(conn, session_id)
-
-    async def count_views(self, session_id: str, count: int) -> None:
-        """Counts sockets that got their first position. A database that is down costs the count, not the viewer."""
-
-        async def unit(tx: Tx) -> None:
-            await self._count(tx, session_id, count)
-
-        try:
-            await self._store.write(unit)
-        except StoreUnavailable:
-            log.warning("Views were not counted; the database is down", session=session_id, count=count)
-
-    async def _view_from(self, session: ShareSession, share_token: str, client: str) -> None:
-        if (session.id, client) in self._seen:
-            return
-        # Keyed by the link's secret, so that the table alone says nothing about who looked.
-        address = hashlib.blake2b(client.encode(), key=share_token.encode()[:64], digest_size=16).digest()
-
-        async def unit(tx: Tx) -> None:
-            if await store.first_seen_from(tx, session.id, address):
-                await self._count(tx, session.id, 1)
-
-        try:
-            await self._store.write(unit)
-        except StoreUnavailable:
-            log.warning("A view was not counted; the database is down", session=session.id)
-            return
-        self._seen[session.id, client] = None
-        if len(self._seen) > SEEN_KEPT:
-            self._seen.popitem(last=False)
-
-    async def _count(self, tx: Tx, session_id: str, count: int) -> None:
-        session = await store.add_views(tx, session_id, count)
-        if session is not None and session.views == count:
-            lifecycle.tell(tx, session, "viewed")
 
     async def purge(self) -> int:
         """Forgets links that ended long ago (they answer 404 then) and old idempotency keys; how many links."""
