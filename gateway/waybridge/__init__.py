@@ -1,7 +1,14 @@
 """Waybridge: a pluggable gateway that bridges location providers. All that authors may import is here."""
 
-from waybridge.errors import AskRefused, CredentialsRejected, ProviderError, PushRejected, SourceUnavailable
-from waybridge.facade import DeviceView, EtaEstimator, EtaQuestion, Filter, Gateway, Sink
+from waybridge.errors import (
+    AskRefused,
+    CredentialsRejected,
+    ProviderError,
+    PushRejected,
+    RequestError,
+    SourceUnavailable,
+)
+from waybridge.facade import Caller, DeviceView, EtaEstimator, EtaQuestion, Filter, Gateway, Sink
 from waybridge.hookspecs import hookimpl
 from waybridge.model import (
     Milestone,
@@ -42,6 +49,7 @@ __all__ = [
     "AskRefused",
     "Asked",
     "Batch",
+    "Caller",
     "Capabilities",
     "CompareAndSet",
     "CredentialsRejected",
@@ -67,6 +75,7 @@ __all__ = [
     "Receipt",
     "Rejection",
     "Report",
+    "RequestError",
     "Sender",
     "SharingStarted",
     "SharingStopped",
