@@ -108,8 +108,8 @@ class Gateway(Protocol):
     session: aiohttp.ClientSession
     public_base_url: str
 
-    def authenticate(self, token: str) -> Caller:
-        """Verifies a gateway token (cached), synchronous for gateway tokens. Raises Unauthorized."""
+    async def authenticate(self, token: str) -> Caller:
+        """Verifies a gateway token (cached). Raises Unauthorized."""
         ...
 
     async def client_token(self, client_id: str, client_secret: str, scope: str | None) -> Mapping[str, Any]:
@@ -142,6 +142,14 @@ class Gateway(Protocol):
 
     async def request_location(self, instance_id: str, device_token: str) -> None:
         """Asks the device's source to share. Raises Conflict, TooMany, BadGateway, NotFound."""
+        ...
+
+    async def keep_ticket(self, ticket: str, value: Any, seconds: float) -> None:
+        """Keeps a JSON value for the one who comes with the ticket, an unguessable text, on any node."""
+        ...
+
+    async def take_ticket(self, ticket: str) -> Any:
+        """The value of a ticket: once; None afterwards, and when it is unknown or its time is over."""
         ...
 
     async def chat_device(self, instance_ids: Sequence[str], chat_id: str) -> tuple[str, Sequence[str]] | None:

@@ -13,6 +13,8 @@ from waybridge.facade import Caller, DeviceView, Subscriptions
 from waybridge.model import Position, SourceKey, canonical_token, from_us
 from waybridge.roster import Device, Roster
 from waybridge.store import groups as group_rows
+from waybridge.store import tickets
+from waybridge.vault import digest
 
 if TYPE_CHECKING:
     import aiohttp
@@ -116,6 +118,13 @@ class GatewaySlice:
 
     async def request_location(self, instance_id: str, device_token: str) -> None:
         await self._connections.ask_device(instance_id, _canonical(device_token))
+
+    async def keep_ticket(self, ticket: str, value: Any, seconds: float) -> None:
+        expires_us = self._store.now_us() + int(seconds * 1_000_000)
+        await self._store.write(lambda tx: tickets.keep_ticket(tx, digest(ticket), value, expires_us))
+
+    async def take_ticket(self, ticket: str) -> Any:
+        return await self._store.write(lambda tx: tickets.take_ticket(tx, digest(ticket)))
 
     async def chat_device(self, instance_ids: Sequence[str], chat_id: str) -> tuple[str, Sequence[str]] | None:
         found = await self._connections.behind(instance_ids, chat_id)
