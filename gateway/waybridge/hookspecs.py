@@ -56,5 +56,8 @@ def waybridge_routes(gateway: Gateway) -> Sequence[web.AbstractRouteDef]:  # typ
 
 
 @hookspec
-def waybridge_commands(cli: typer.Typer) -> None:
-    """Adds commands to `waybridge`. Called when the command line starts."""
+def waybridge_commands(cli: typer.Typer, simulate: typer.Typer) -> None:
+    """Adds commands to `waybridge`, or vendors' stand-ins to `waybridge simulate`.
+
+    Called when the command line meets a command that is not built in.
+    """

@@ -78,8 +78,8 @@ class Plugins:
     def routes(self, gateway: Gateway) -> list[web.AbstractRouteDef]:
         return _flat(self._manager.hook.waybridge_routes(gateway=gateway))
 
-    def commands(self, cli: typer.Typer) -> None:
-        self._manager.hook.waybridge_commands(cli=cli)
+    def commands(self, cli: typer.Typer, simulate: typer.Typer) -> None:
+        self._manager.hook.waybridge_commands(cli=cli, simulate=simulate)
 
     # -- finding
 

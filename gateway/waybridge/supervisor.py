@@ -164,6 +164,7 @@ class Supervisor:
         self._intake = intake
         self.started_us = self._store.now_us()
         self._detach = self._bus.attach(self._on_events)
+        await self._store.write(self._say_alive)
         await self.refresh()
         self._task = asyncio.create_task(self._beat(), name="supervisor")
 

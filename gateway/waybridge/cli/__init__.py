@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from waybridge.cli.entry import app
+from waybridge.cli.entry import with_plugins
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     from waybridge.errors import WaybridgeError  # noqa: PLC0415 - imported when something runs
 
     try:
-        app(standalone_mode=True)
+        with_plugins(sys.argv[1:])(standalone_mode=True)
     except WaybridgeError as error:
         sys.stderr.write(f"waybridge: {' '.join(str(error).split())}\n")
         sys.exit(1)
@@ -20,4 +20,4 @@ def main() -> None:
         sys.exit(130)
 
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -113,12 +114,63 @@ def plugins(config: ConfigFile = None) -> None:
     sys.exit(body(load_settings(config)))
 
 
-def _more() -> None:
-    """Commands that have files of their own, and those that plugins bring."""
-    from waybridge.cli import listen, replay, simulate, watch  # noqa: PLC0415
+@app.command()
+def watch(
+    url: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8080",
+    token: Annotated[str | None, typer.Option(help="A token with scope read; else one of this folder's key.")] = None,
+    instance: Annotated[str, typer.Option(help="The instance to watch.")] = "default",
+    config: ConfigFile = None,
+) -> None:
+    """A live table of devices in the terminal."""
+    from waybridge.cli.tokens import token_or_own  # noqa: PLC0415
+    from waybridge.cli.watch import watch as body  # noqa: PLC0415
 
-    for each in (watch, replay, listen, simulate):
-        each.add(app)
+    sys.exit(run(body(url, token_or_own(config, token, instance, "read"), instance)))
 
 
-_more()
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A CSV, GPX or GeoJSON track file.", exists=True, dir_okay=False)],
+    speed: Annotated[float, typer.Option(min=0, help="Times as fast as it happened; 0 is as fast as it goes.")] = 1.0,
+    live: Annotated[bool, typer.Option("--live", help="Shifts the times so that the first fix is now.")] = False,  # noqa: FBT002
+    url: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8080",
+    token: Annotated[str | None, typer.Option(help="A token with scope ingest; else one of this folder's key.")] = None,
+    instance: Annotated[str, typer.Option(help="The instance to write to.")] = "default",
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="For a CSV: device=NAME,timestamp=NAME,latitude=NAME,...")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="The device token of a file that names none.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Plays a track file through the native ingest, with a progress bar."""
+    from waybridge.cli.replay import replay as body  # noqa: PLC0415
+    from waybridge.cli.tokens import token_or_own  # noqa: PLC0415
+
+    own = token_or_own(config, token, instance, "ingest")
+    sys.exit(run(body(file, speed=speed, live=live, url=url, token=own, instance=instance, columns=columns,
+                      device=device)))  # fmt: skip
+
+
+@app.command()
+def listen(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes any.")] = 9000,
+    secret: Annotated[str | None, typer.Option(help="whsec_...; without it nothing is verified.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """A local webhook receiver that verifies and prints."""
+    from waybridge.cli.listen import listen as body  # noqa: PLC0415
+
+    sys.exit(run(body(port=port, secret=secret, host=host)))
+
+
+def with_plugins(arguments: list[str]) -> typer.Typer:
+    """The command line with what plugins bring; they are loaded only when a command of theirs may be meant."""
+    known = {each.name or (each.callback.__name__ if each.callback else "") for each in app.registered_commands}
+    first = next((each for each in arguments if not each.startswith("-")), None)
+    if first is not None and first not in known:
+        from waybridge.plugins import Plugins  # noqa: PLC0415
+
+        simulate = typer.Typer(help="A vendor's stand-in, with switches for its faults.", no_args_is_help=True)
+        Plugins().commands(app, simulate)
+        app.add_typer(simulate, name="simulate")
+    return app

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from waybridge.cli.common import load_settings
 from waybridge.errors import ConfigurationError
 from waybridge.model import canonical_token
 
@@ -18,7 +19,8 @@ _SCOPES = ("read", "write", "ingest", "admin")
 
 def token(settings: Settings, instances: list[str], scope: str, device: str | None, ttl: str) -> str:
     """Mints a token; raises ConfigurationError for a wrong scope, device or time."""
-    from waybridge.auth import issue_token  # noqa: PLC0415
+    from waybridge.auth import Auth  # noqa: PLC0415
+    from waybridge.runtime import SystemClock  # noqa: PLC0415
 
     scopes = scope.split()
     wrong = [each for each in scopes if each not in _SCOPES]
@@ -29,15 +31,18 @@ def token(settings: Settings, instances: list[str], scope: str, device: str | No
             device = canonical_token(device)
         except ValueError as error:
             raise ConfigurationError(f"--device {error}") from None
-    return issue_token(
-        settings.secrets[0],
-        subject="cli",
-        instances=instances,
-        scope=" ".join(scopes),
-        device_token=device,
-        ttl_seconds=seconds(ttl),
-        now=time.time(),
-    )
+    auth = Auth(settings.auth, settings.secrets, clock=SystemClock())
+    try:
+        return auth.issue(
+            subject="cli", instances=instances, scope=" ".join(scopes), device_token=device, ttl=seconds(ttl)
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"no such token can be made: {error}") from None
+
+
+def token_or_own(config: Path | None, given: str | None, instance: str, scope: str) -> str:
+    """The given token, or a day's own of this folder's configuration."""
+    return given or token(load_settings(config), [instance], scope, None, "24h")
 
 
 def seconds(text: str) -> int:

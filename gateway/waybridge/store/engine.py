@@ -159,6 +159,7 @@ class Store:
         self._reader: AsyncEngine
         self._waiting: list[_Unit[Any]] = []
         self._wake = asyncio.Event()
+        self._deciding = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self.healthy = True
@@ -212,13 +213,16 @@ class Store:
         """Runs a unit of work in a transaction and returns its result after the commit.
 
         The unit may run again when the database asked for it (a deadlock), so it must not change anything
-        but the database; use `tx.after_commit` for the rest. `alone`: the unit shares its transaction with nobody,
-        because it decides on what earlier units left in memory. Raises what the unit raises, and StoreUnavailable.
+        but the database; use `tx.after_commit` for the rest. `alone`: the unit shares its transaction with nobody
+        and runs after the ones before it, because it decides on what they left in memory. Raises what the unit raises, and StoreUnavailable.
         """
         if self._closing:
             raise StoreUnavailable("the gateway is stopping")
         if self.dialect != "sqlite":
-            return await self._write_alone(work)
+            if not alone:
+                return await self._write_once(work)
+            async with self._deciding:
+                return await self._write_once(work)
         if len(self._waiting) >= WAITING:
             raise StoreUnavailable("too much waits to be written")
         unit: _Unit[T] = _Unit(work, asyncio.get_running_loop().create_future(), alone=alone)
@@ -246,7 +250,7 @@ class Store:
 
     # -- PostgreSQL
 
-    async def _write_alone(self, work: Callable[[Tx], Awaitable[T]]) -> T:
+    async def _write_once(self, work: Callable[[Tx], Awaitable[T]]) -> T:
         for attempt in range(4):
             try:
                 async with self._writer.begin() as conn:
