@@ -212,6 +212,8 @@ def _read(request: TokenRequest) -> tuple[str, str, str | None]:
     except Unauthorized as error:
         raise InvalidRequestError(error.detail) from None
     form = dict(request.form)
+    if any(name == "client_secret" for name, _ in request.query):
+        raise InvalidRequestError("credentials belong into the header or the form, never into the address")
     if basic is not None and "client_secret" in form:
         raise InvalidRequestError("credentials stand in the header and in the form")
     client_id, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))

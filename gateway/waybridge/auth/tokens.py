@@ -12,16 +12,17 @@ import binascii
 import json
 import math
 import re
+import warnings
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc import jws, jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import OctKey
 
 from waybridge.auth.principal import Principal, unauthorized
-from waybridge.errors import Unauthorized
+from waybridge.errors import ConfigurationError, Unauthorized
 from waybridge.model import canonical_token
 from waybridge.vault import digest
 
@@ -42,6 +43,8 @@ LONGEST_TEXT = 255
 CACHED = 20_000
 """Tokens whose proof is remembered; the one not used for the longest is proved anew."""
 INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,64}|\*")
+SYNONYMS = {"Ed25519": "EdDSA"}
+"""RFC 9864 renamed it."""
 TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
 GARBAGE = (JoseError, ValueError, TypeError, KeyError, OverflowError, RecursionError, UnsupportedAlgorithm)
 """What parsers and ciphers raise on hostile input."""
@@ -51,6 +54,7 @@ class Auth:
     """Proves tokens and makes the gateway's own.
 
     `secrets` are the secret keys, the first signs; `outside` are the keys of the outside issuer, if there is one.
+    Raises ConfigurationError for a secret that is public by its nature.
     """
 
     def __init__(
@@ -164,7 +168,7 @@ class Auth:
 
     async def _theirs(self, token: str, header: dict[str, Any]) -> Principal:
         settings = self._settings
-        algorithm = header["alg"]
+        algorithm = SYNONYMS.get(header["alg"], header["alg"])
         kid = header.get("kid")
         if self._outside is None or algorithm not in settings.algorithms:
             raise unauthorized("the token's issuer is not known here")
@@ -173,7 +177,9 @@ class Auth:
         key: Key | None = await self._outside.find(kid, algorithm)
         if key is None:
             raise unauthorized("the token's key is not known")
-        claims = _json_object(jws.deserialize_compact(token, key, [algorithm]).payload or b"")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SecurityWarning)  # the old name of Ed25519 is in wide use
+            claims = _json_object(jws.deserialize_compact(token, key, [header["alg"]]).payload or b"")
         _check_issuer(claims, settings.issuer, settings.audience)
         names = (
             settings.subject_claim,
@@ -221,7 +227,10 @@ OURS_CLAIMS = ("sub", "instances", "scope", "device_token")
 
 
 def _oct_key(secret: bytes) -> OctKey:
-    return OctKey.import_key({"kty": "oct", "k": base64.urlsafe_b64encode(secret).rstrip(b"=").decode()})
+    try:
+        return OctKey.import_key({"kty": "oct", "k": base64.urlsafe_b64encode(secret).rstrip(b"=").decode()})
+    except ValueError:
+        raise ConfigurationError("secret_keys: a public key or certificate is no secret") from None
 
 
 def _decoded(segment: str) -> bytes:
