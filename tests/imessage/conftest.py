@@ -3,8 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
-from tests.imessage.harness import Gateway, OwnClock, gateway, vendor
+from imessage_harness import Gateway, OwnClock, gateway, vendor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,15 +6,16 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
+from imessage_harness import START
 from pydantic import ValidationError
+from test_imessage_webhook import encoded, event, push, signed
 
-from tests.imessage.harness import START
-from tests.imessage.test_webhook import encoded, event, push, signed
 from waybridge import CredentialsRejected, ProviderError
 from waybridge_imessage import IMessage
 
 if TYPE_CHECKING:
-    from tests.imessage.harness import Gateway
+    from imessage_harness import Gateway
+
     from waybridge_imessage.simulator import LinqSimulator
 
 KEY_CANARY = "lq-canary-4d1c9e"

@@ -9,7 +9,8 @@ import pytest
 from waybridge import CredentialsRejected, SourceUnavailable
 
 if TYPE_CHECKING:
-    from tests.imessage.harness import Gateway
+    from imessage_harness import Gateway
+
     from waybridge_imessage.simulator import LinqSimulator
 
 ANNA = "+14155550101"

@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from imessage_harness import START, KeyedState, OwnClock, gateway
 
-from tests.imessage.harness import START, KeyedState, OwnClock, gateway
 from waybridge import CredentialsRejected, Profile, SourceKey, SourceUnavailable
 
 if TYPE_CHECKING:
-    from tests.imessage.harness import Gateway
+    from imessage_harness import Gateway
+
     from waybridge_imessage.simulator import LinqSimulator
 
 ANNA = "+14155550101"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
 START = datetime(2026, 4, 12, 13, 20, tzinfo=UTC)
+
+
+def soak(small: int, long: int) -> int:
+    """The count of a long test: small in `make test`, long in `make soak`."""
+    return long if os.environ.get("WAYBRIDGE_SOAK") == "1" else small
 
 
 class Conflict(Exception):

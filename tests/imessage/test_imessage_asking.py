@@ -10,7 +10,8 @@ import pytest
 from waybridge import AskRefused, CredentialsRejected, SourceKey, SourceUnavailable
 
 if TYPE_CHECKING:
-    from tests.imessage.harness import Gateway
+    from imessage_harness import Gateway
+
     from waybridge_imessage.simulator import LinqSimulator
 
 ANNA, BOB = "+14155550101", "+14155550102"

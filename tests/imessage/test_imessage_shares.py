@@ -7,9 +7,8 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from imessage_harness import START, soak
 
-from tests.conftest import soak
-from tests.imessage.harness import START
 from waybridge_imessage.shares import Person, Share, dump, found, heard, load, over
 from waybridge_imessage.wire import SharingEvent
 

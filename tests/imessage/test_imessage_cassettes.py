@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 import vcr
 import yaml
+from imessage_harness import Gateway, OwnClock
 
-from tests.imessage.harness import Gateway, OwnClock
 from waybridge import AskRefused, SourceKey
 from waybridge_imessage.linq import Linq
 from waybridge_imessage.simulator import LinqSimulator
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 CASSETTES = Path(__file__).parent / "cassettes"
 RECORDING = os.environ.get("RECORD_CASSETTES") == "1"
-HEADER = "# Recorded from the project's own stand-in of Linq (waybridge_imessage.simulator), not from the vendor; scrubbed.\n"
+HEADER = (
+    "# Recorded from the project's own stand-in of Linq (waybridge_imessage.simulator), "
+    "not from the vendor; scrubbed.\n"
+)
 VENDOR = "https://api.linqapp.com/api/partner"
 KEY = "not-a-real-key"
 CHAT, GROUP = "550e8400-e29b-41d4-a716-446655440000", "550e8400-e29b-41d4-a716-446655440001"

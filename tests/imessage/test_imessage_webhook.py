@@ -11,14 +11,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from imessage_harness import START
 from standardwebhooks import Webhook
 
-from tests.imessage.harness import START
 from waybridge import Push
 from waybridge_imessage.webhook import DEAD, DEAD_LETTERS
 
 if TYPE_CHECKING:
-    from tests.imessage.harness import Gateway
+    from imessage_harness import Gateway
+
     from waybridge_imessage.simulator import LinqSimulator
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
