@@ -8,13 +8,14 @@ import base64
 import pytest
 from sqlalchemy import select, update
 
-from tests.sharing.conftest import INSTANCE, START_US, TOKEN, World, recipients_of, sharing_of
 from waybridge.bus import SessionEvent
 from waybridge.errors import Conflict, Gone, Invalid, NotFound
 from waybridge.model import Place
 from waybridge.sharing import NewSession, cancel_for_device, complete_for_device, expire_due
 from waybridge.store.sessions import ShareConfig
 from waybridge.store.tables import share_sessions, sharing_periods
+
+from .conftest import INSTANCE, START_US, TOKEN, World, recipients_of, sharing_of
 
 WANTED = NewSession(
     device_token=TOKEN,

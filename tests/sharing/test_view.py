@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.sharing.conftest import INSTANCE, TOKEN, World
 from waybridge.bus import Fix
 from waybridge.model import Place, Stage
 from waybridge.roster import Device, Period, Policy, Source, Trip
@@ -15,6 +14,8 @@ from waybridge.sharing import NewSession, sight, view
 from waybridge.sharing.view import PastTrip
 from waybridge.store.fleet import add_history, begin_trip
 from waybridge.store.sessions import ShareConfig, ShareSession
+
+from .conftest import INSTANCE, TOKEN, World
 
 NOW = 1_776_000_000_000_000
 OLD, CURRENT = Trip(1, "old", NOW - 9, NOW - 5), Trip(2, "current", NOW - 4)

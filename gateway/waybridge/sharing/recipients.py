@@ -28,6 +28,10 @@ UNKNOWN_LINK = "this link is unknown or has expired"
 SEEN_KEPT = 50_000
 
 
+class UnknownLink(NotFound):
+    """No session ever had this token (or it was purged): a miss, perhaps a guess."""
+
+
 class Recipients:
     """What links show. `brand` gives an instance's name and colour."""
 
@@ -41,12 +45,18 @@ class Recipients:
         self._counted: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def public_state(self, share_token: str, client: str) -> dict[str, Any]:
-        """What a link shows, as GET answers it; counts a first view from `client`. Raises NotFound, Gone."""
+        """What a link shows, as GET answers it; counts a first view from `client`.
+
+        Raises UnknownLink, NotFound (expired) and Gone; the first two look the same.
+        """
         session = await self.by_token(share_token)
+        status = None if session is None else session.status_at(self._store.now_us())
         if session is None:
+            raise UnknownLink(UNKNOWN_LINK)
+        if status == "expired":
             raise NotFound(UNKNOWN_LINK)
-        if session.status != "active":
-            raise Gone(f"this link was {session.status}")
+        if status != "active":
+            raise Gone(f"this link was {status}")
         found = self.seen(session, await self.past_trip(session))
         if found.fix is not None:
             await self._view_from(session, share_token, client)
@@ -56,12 +66,9 @@ class Recipients:
         return self._answer(session, found, eta)
 
     async def by_token(self, share_token: str) -> ShareSession | None:
-        """The session behind a link, ended ones too; None for a token that is unknown or expired."""
+        """The session behind a link, whatever its state; None for a token that is unknown."""
         async with self._store.read() as conn:
-            session = await store.session_by_digest(conn, digest(share_token))
-        if session is None or session.status_at(self._store.now_us()) == "expired":
-            return None
-        return session
+            return await store.session_by_digest(conn, digest(share_token))
 
     async def by_id(self, session_id: str) -> ShareSession | None:
         """The session as the database has it now."""

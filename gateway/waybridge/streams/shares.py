@@ -12,7 +12,8 @@ as the interval is not told twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -82,7 +83,7 @@ class ShareChannel:
         self._counting = asyncio.Lock()
         self._verifying = asyncio.Lock()
         self._verified = False
-        self._joining = 0
+        self.holds = 0
 
     async def ready(self) -> None:
         """Reads the session once after the channel began to hear the bus: an end that came before is found here."""
@@ -117,11 +118,7 @@ class ShareChannel:
         viewer.refill = self._refill
         counted = self._seen().fix is not None
         if counted:
-            self._joining += 1
-            try:
-                await self.count(1)
-            finally:
-                self._joining -= 1
+            await self.count(1)
         if self.ended is not None:
             self._end_one(viewer, self.ended)
             return
@@ -144,11 +141,6 @@ class ShareChannel:
     def leave(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
         self._unshown.discard(viewer)
-        self.leave_if_empty()
-
-    def leave_if_empty(self) -> None:
-        if not self.viewers and not self._joining:
-            self.stop()
 
     def stop(self) -> None:
         """Nobody looks any more."""
@@ -243,7 +235,7 @@ class ShareChannel:
 
     @staticmethod
     def _end_one(viewer: Viewer, reason: str) -> None:
-        viewer.end(CODES[reason], last=text_frame(_encode({"type": "session_ended", "reason": reason})))
+        viewer.end(CODES[reason], last=_ended(reason))
 
     async def _count(self) -> None:
         async with self._counting:
@@ -301,31 +293,33 @@ class ShareChannels:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def channel(self, share_token: str) -> ShareChannel | str:
-        """The running channel behind a link, or how it ended: completed, cancelled, or expired (unknown too).
+    @contextlib.asynccontextmanager
+    async def opened(self, share_token: str) -> AsyncIterator[ShareChannel | str]:
+        """The running channel behind a link, kept while the block lasts; or how the link ended.
 
-        Raises StoreUnavailable.
+        That is completed, cancelled, expired or unknown. Raises StoreUnavailable.
         """
-        running = self._by_token.get(share_token)
-        if running is not None:
-            return running
-        session = await self.shares.by_token(share_token)
-        if session is None:
-            return "expired"
-        if session.status != "active":
-            return session.status
-        channel = self._channels.get(session.id)
+        channel = self._by_token.get(share_token)
         if channel is None:
-            channel = self._channels[session.id] = ShareChannel(self, session, share_token)
-            self._by_device.setdefault((session.instance_id, session.device_token), set()).add(channel)
+            session = await self.shares.by_token(share_token)
+            status = "unknown" if session is None else session.status_at(self.now_us())
+            if session is None or status != "active":
+                yield status
+                return
+            channel = self._channels.get(session.id) or self._made(session, share_token)
+        channel.holds += 1
         try:
             await channel.ready()
-        except BaseException:
-            channel.leave_if_empty()
-            raise
-        if channel.ended is not None:
-            return channel.ended
-        self._by_token[share_token] = channel
+            yield channel if channel.ended is None else channel.ended
+        finally:
+            channel.holds -= 1
+            if not channel.holds:
+                channel.stop()
+
+    def _made(self, session: ShareSession, share_token: str) -> ShareChannel:
+        channel = ShareChannel(self, session, share_token)
+        self._channels[session.id] = self._by_token[share_token] = channel
+        self._by_device.setdefault((session.instance_id, session.device_token), set()).add(channel)
         return channel
 
     def on_events(self, events: Sequence[Event]) -> None:
@@ -377,5 +371,17 @@ class ShareChannels:
             return
         if event.kind in CODES:
             channel.end(event.kind)
-        elif event.version > channel.session.version:
+        elif event.kind == "updated":
             self.spawn(self.recheck(channel))
+
+
+def end_at_once(viewer: Viewer, reason: str) -> None:
+    """The end of a link that had ended before its viewer came (contract section 8)."""
+    if reason in ("completed", "cancelled"):
+        viewer.end(CODES[reason], last=_ended(reason))
+    else:
+        viewer.end(CloseCode.CREDENTIALS, "unknown or expired")
+
+
+def _ended(reason: str) -> bytes:
+    return text_frame(_encode({"type": "session_ended", "reason": reason}))
