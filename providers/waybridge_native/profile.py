@@ -56,7 +56,7 @@ def parse_profile(body: bytes, source: SourceKey) -> Profile:
     """
     try:
         tree = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
         raise SourceUnavailable("the profile service answered no JSON") from error
     found = {_plain(name): value for part in _parts(tree) for name, value in part.items()}
     texts = {field: _text(found.get(field.replace("_", ""))) for field in _FIELDS}

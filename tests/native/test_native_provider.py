@@ -197,6 +197,7 @@ async def test_no_profile_without_the_setting_or_where_the_service_knows_none(na
         (302, b"", SourceUnavailable),
         (200, b"{", SourceUnavailable),
         (200, b"[]", SourceUnavailable),
+        (200, b'"\xff"', SourceUnavailable),
         (200, b"[" * 60_000, SourceUnavailable),
         (200, b'"' + b"x" * 70_000 + b'"', SourceUnavailable),
     ],
