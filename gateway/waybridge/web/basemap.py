@@ -19,16 +19,10 @@ Schema = Literal["openmaptiles", "protomaps"]
 _OPENFREEMAP = "https://tiles.openfreemap.org"
 _OSM_HOST = "tile.openstreetmap.org"
 _OSM_CREDIT: dict[str, str | None] = {"text": "© OpenStreetMap", "href": "https://www.openstreetmap.org/copyright"}
-_CREDITS: dict[Kind, tuple[dict[str, str | None], ...]] = {
-    "builtin": ({"text": "Natural Earth · GeoNames", "href": None},),
-    "pmtiles": (_OSM_CREDIT,),
-    "openfreemap": (
-        {"text": "OpenFreeMap", "href": "https://openfreemap.org/"},
-        {"text": "© OpenMapTiles", "href": "https://openmaptiles.org/"},
-        _OSM_CREDIT,
-    ),
-    "style": (),
-}
+_OMT_CREDIT: dict[str, str | None] = {"text": "© OpenMapTiles", "href": "https://openmaptiles.org/"}
+_OFM_CREDIT: dict[str, str | None] = {"text": "OpenFreeMap", "href": "https://openfreemap.org/"}
+# names of far cities come from the built-in world map
+_GEONAMES_CREDIT: dict[str, str | None] = {"text": "GeoNames", "href": "https://www.geonames.org/"}
 _RASTER_MAX_ZOOM = 19
 
 
@@ -73,10 +67,20 @@ class BaseMap:
         """Who is to be named; a style's own sources say so themselves, and the page shows those."""
         if self.attribution:
             return [{"text": self.attribution, "href": None}]
-        if self.kind == "raster":
-            host = urlsplit(self.url or "").hostname or ""
-            return [dict(_OSM_CREDIT) if host == _OSM_HOST else {"text": host, "href": None}]
-        return [dict(credit) for credit in _CREDITS[self.kind]]
+        match self.kind:
+            case "builtin":
+                credits_ = [{"text": "Natural Earth", "href": None}, _GEONAMES_CREDIT]
+            case "pmtiles":
+                schema = [_OMT_CREDIT] if self.schema == "openmaptiles" else []
+                credits_ = [_OSM_CREDIT, *schema, _GEONAMES_CREDIT]
+            case "openfreemap":
+                credits_ = [_OFM_CREDIT, _OMT_CREDIT, _OSM_CREDIT, _GEONAMES_CREDIT]
+            case "raster":
+                host = urlsplit(self.url or "").hostname or ""
+                credits_ = [_OSM_CREDIT if host == _OSM_HOST else {"text": host, "href": None}]
+            case "style":
+                credits_ = []
+        return credits_
 
 
 def parse_basemap(setting: str, *, attribution: str = "") -> BaseMap:
