@@ -18,10 +18,13 @@ from aiohttp import web
 
 from waybridge import metrics
 from waybridge.api.address import ClientAddress
+from waybridge.api.clients import ClientApi
 from waybridge.api.connections import ConnectionApi
 from waybridge.api.cors import CrossOrigin
 from waybridge.api.devices import DeviceApi
 from waybridge.api.groups import GroupApi
+from waybridge.api.ingest import IngestApi
+from waybridge.api.ingest_live import LiveIngest
 from waybridge.api.instances import InstanceApi
 from waybridge.api.locations import LocationApi
 from waybridge.api.metadata import MetadataApi
@@ -191,10 +194,18 @@ class House:
                 ("gauges", 15.0, self._measure),
             ),
         )
+        self.ingest_api = IngestApi(self.pushing, self.auth, most=settings.limits.ingest_body_bytes)
+        self.live_ingest = LiveIngest(
+            self.pushing,
+            self.auth,
+            most=settings.limits.ingest_body_bytes,
+            authenticate_seconds=settings.limits.authenticate_seconds,
+        )
         self.address = ClientAddress(settings.trusted_networks)
         self.limiter = MemoryLimiter(
             buckets(settings.limits), monotonic=time.monotonic, capacity=settings.limits.limiter_keys
         )
+        self.client_api = ClientApi(self.store, self.clients, self.limiter)
         self.slice = GatewaySlice(
             store=self.store,
             roster=self.roster,
@@ -309,6 +320,10 @@ class House:
         self.bus.attach(self.arrivals.speeds.take)
         self.bus.attach(self.share_channels.on_events)
 
+    async def close_sockets(self, _app: web.Application) -> None:
+        """Ends everything that is open (1001), so that stopping does not wait for clients."""
+        await self.live_ingest.close()
+
     def operations(self) -> list[Operation]:
         """Everything that the API can do."""
         now_us = self.store.now_us
@@ -338,6 +353,7 @@ class House:
             LocationApi(self.roster, now_us=now_us, members=self._members),
             GroupApi(self.store, body_bytes=limits.bulk_body_bytes),
             InstanceApi(self.instances),
+            self.client_api,
             ConnectionApi(self.connections),
             WebhookOperations(self.webhooks.subscriptions, self.webhooks.history),
         )
@@ -379,6 +395,7 @@ def make_app(house: House) -> web.Application:
     dispatcher = Dispatcher(
         house.auth,
         house.address,
+        instance_ids=house.instances.ids,
         body_bytes=limits.body_bytes,
         page_size=limits.page_size,
         page_size_max=limits.page_size_max,
@@ -392,7 +409,15 @@ def make_app(house: House) -> web.Application:
         cross_origin=cross_origin,
         prefixes=house.settings.api_prefixes,
     )
+    house.ingest_api.mount(app)
+    house.live_ingest.mount(app)
+
+    async def oauth_token(request: web.Request) -> web.StreamResponse:
+        return await house.client_api.token(request, house.address(request))
+
+    app.router.add_post("/oauth/token", oauth_token)
     app.router.add_routes(house.plugins.routes(house.slice))
+    app.on_shutdown.append(house.close_sockets)
     return app
 
 
