@@ -65,6 +65,7 @@ from waybridge.tracks import Tracks
 from waybridge.trips import TripRules
 from waybridge.vault import Vault
 from waybridge.version import __version__
+from waybridge.web.site import Site
 from waybridge.webhooks import Webhooks
 
 if TYPE_CHECKING:
