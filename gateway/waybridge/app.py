@@ -11,6 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,16 +20,20 @@ from aiohttp import web
 from waybridge import metrics
 from waybridge.api.address import ClientAddress
 from waybridge.api.clients import ClientApi
+from waybridge.api.clients import ClientApi
 from waybridge.api.connections import ConnectionApi
 from waybridge.api.cors import CrossOrigin
 from waybridge.api.devices import DeviceApi
 from waybridge.api.groups import GroupApi
 from waybridge.api.ingest import IngestApi
 from waybridge.api.ingest_live import LiveIngest
+from waybridge.api.ingest import IngestApi
+from waybridge.api.ingest_live import LiveIngest
 from waybridge.api.instances import InstanceApi
 from waybridge.api.locations import LocationApi
 from waybridge.api.metadata import MetadataApi
 from waybridge.api.operations import Dispatcher, Operation
+from waybridge.api.root import mount_root
 from waybridge.api.server import edge, mount
 from waybridge.api.service import ServiceApi
 from waybridge.api.webhooks import WebhookOperations
@@ -330,16 +335,8 @@ class House:
         now_us = self.store.now_us
         limits = self.settings.limits
         apis: Sequence[Any] = (
-            ServiceApi(
-                version=__version__,
-                alive=lambda: True,
-                checks={
-                    "database": self._database_state,
-                    "bus": self._bus_state,
-                    "connections": self._connections_state,
-                },
-                informative=frozenset({"connections"}),
-            ),
+            self.service,
+            self.client_api,
             DeviceApi(
                 self.roster,
                 self.devices,
@@ -359,6 +356,23 @@ class House:
             WebhookOperations(self.webhooks.subscriptions, self.webhooks.history),
         )
         return [operation for api in apis for operation in api.operations()]
+
+    @cached_property
+    def service(self) -> ServiceApi:
+        return ServiceApi(
+            version=__version__,
+            alive=lambda: self.store.healthy,
+            checks={
+                "database": self._database_state,
+                "bus": self._bus_state,
+                "connections": self._connections_state,
+            },
+            informative=frozenset({"connections"}),
+        )
+
+    @cached_property
+    def client_api(self) -> ClientApi:
+        return ClientApi(self.store, self.clients, self.limiter)
 
     async def _members(self, instance_id: str, group_ids: Sequence[str]) -> frozenset[str]:
         async with self.store.read() as conn:
@@ -401,14 +415,29 @@ def make_app(house: House) -> web.Application:
         page_size=limits.page_size,
         page_size_max=limits.page_size_max,
     )
-    app = web.Application(middlewares=[edge(cross_origin)], client_max_size=limits.ingest_body_bytes)
+    app = web.Application(middlewares=[edge(cross_origin, access_log=house.settings.log_level == "debug")], client_max_size=limits.ingest_body_bytes)
     app[HOUSE] = house
-    mount(
+    operations = house.operations()
+    prefixes = house.settings.api_prefixes
+    mount(app, operations, dispatcher=dispatcher, cross_origin=cross_origin, prefixes=prefixes)
+    mount_root(
         app,
-        house.operations(),
+        operations,
         dispatcher=dispatcher,
         cross_origin=cross_origin,
-        prefixes=house.settings.api_prefixes,
+        service=house.service,
+        clients=house.client_api,
+        ingest=IngestApi(house.pushing, house.auth, most=limits.ingest_body_bytes),
+        live=LiveIngest(
+            house.pushing,
+            house.auth,
+            most=limits.ingest_body_bytes,
+            authenticate_seconds=limits.authenticate_seconds,
+            send_seconds=limits.slow_reader_seconds,
+        ),
+        version=__version__,
+        base_url=house.settings.base_url,
+        prefix=prefixes[0],
     )
     house.ingest_api.mount(app)
     house.live_ingest.mount(app)
@@ -418,7 +447,16 @@ def make_app(house: House) -> web.Application:
 
     app.router.add_post("/oauth/token", oauth_token)
     app.router.add_routes(house.plugins.routes(house.slice))
+    site = Site(
+        house.settings,
+        by_token=house.recipients.by_token,
+        instance=house.instances.one,
+        brand=house.brand,
+        now_us=house.store.now_us,
+    )
+    app.router.add_routes(site.routes())
     app.on_shutdown.append(house.close_sockets)
+    app.on_cleanup.append(site.close)
     return app
 
 
