@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from waybridge.bus import MemoryBus
+from waybridge.errors import Forbidden, Unauthorized
 from waybridge.settings import Settings
 from waybridge.store.engine import Store, Tx
 from waybridge.vault import Vault
@@ -119,3 +120,37 @@ async def deliver(webhooks: Webhooks) -> None:
     await webhooks.deliverer.drain()
     while await webhooks.dispatcher.expand():
         await webhooks.deliverer.drain()
+
+
+@dataclass(frozen=True)
+class TokenHolder:
+    """Who sent a request, as the API sees it."""
+
+    instances: frozenset[str] = frozenset({"acme"})
+    scopes: frozenset[str] = frozenset({"read", "write"})
+
+    def covers(self, instance_id: str) -> bool:
+        return "*" in self.instances or instance_id in self.instances
+
+    def require(self, scope: str) -> None:
+        if scope not in self.scopes:
+            raise Forbidden(f"the token lacks the scope {scope}")
+
+
+class Tokens:
+    """Tokens are names of their holders."""
+
+    def __init__(self, **holders: TokenHolder) -> None:
+        self.holders = holders
+
+    def cached(self, token: str) -> TokenHolder | None:
+        return self.holders.get(token)
+
+    async def verify(self, token: str) -> TokenHolder:
+        raise Unauthorized("the token is not valid")
+
+    def embed_origins(self, instance_id: str) -> Collection[str]:
+        return ()
+
+    def all_embed_origins(self) -> Collection[str]:
+        return ()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("waybridge.webhooks")
 
-SLOTS = 64
+SLOTS = 256
 """Attempts of one process at once; more wait in the database."""
 AT_ONCE = 16
 """Attempts at one target at once."""
@@ -224,7 +224,7 @@ class Deliverer:
         well = outcome is Outcome.DELIVERED
         self._targets.end(target, self._store.now_us(), well=well)
         if not well:
-            log.info(
+            log.debug(
                 "A webhook was not taken",
                 subscription_id=subscription.id,
                 event_id=event.event_id,

@@ -112,7 +112,8 @@ async def test_a_subscription_is_made_read_changed_and_removed(webhooks: Webhook
         ["acme"], made["id"], {"subscribed_events": ["device.*", "device.*"], "causes": [], "groups": ["vans"]}
     )
     assert changed == {
-        **made, "subscribed_events": ["device.*"], "causes": None, "groups": ["vans"], "updated_at": "2026-11-18T11:06:41Z",
+        **made, "subscribed_events": ["device.*"], "causes": None, "groups": ["vans"],
+        "updated_at": "2026-11-18T11:06:41Z",
     }  # fmt: skip
     await webhooks.subscriptions.remove(["acme"], made["id"])
     with pytest.raises(NotFound):
