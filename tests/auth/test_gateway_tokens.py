@@ -1,5 +1,6 @@
 """The gateway's own tokens: what is let in, and the attacks that are not."""
 
+import hmac
 import json
 
 import pytest
@@ -185,21 +186,17 @@ async def test_a_claim_that_stands_twice_is_refused(auth, claims, name):
     await refused(auth, signed(twice, KEY))
 
 
-async def test_a_header_that_says_two_things_is_refused(auth, claims):
-    header = b64('{"alg": "none", "alg": "HS256"}')
-    body = f"{header}.{b64(claims())}"
-    _, _, signature = signed(claims(), KEY).split(".")
-
-    await refused(auth, f"{body}.{signature}")
+@pytest.mark.parametrize("twice", ['"alg": "none", "alg": "HS256"', '"alg": "HS256", "kid": "a", "kid": "a"'])
+async def test_a_header_that_says_a_thing_twice_is_refused(auth, claims, twice):
+    await refused(auth, by_hand(f"{{{twice}}}", claims()))
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "HS384", "HS512", "RS256", "ES256", "", "hs256"])
 async def test_no_other_algorithm_is_taken(auth, claims, alg):
-    header, payload = b64({"alg": alg}), b64(claims())
-    signature = signed(claims(), KEY).split(".")[2]
+    token = by_hand({"alg": alg}, claims())
 
-    await refused(auth, f"{header}.{payload}.{signature}")
-    await refused(auth, f"{header}.{payload}.")
+    await refused(auth, token)
+    await refused(auth, token.rpartition(".")[0] + ".")
 
 
 @pytest.mark.parametrize("alg", ["HS384", "HS512"])
@@ -225,10 +222,15 @@ async def test_not_even_truly_signed(auth, claims, alg):
     ],
 )
 async def test_a_header_that_is_not_understood_is_refused(auth, claims, header):
-    payload = b64(claims())
-    signature = signed(claims(), KEY).split(".")[2]
+    """Although the signature is true."""
+    assert await auth.verify(by_hand({"alg": "HS256"}, claims()))
 
-    await refused(auth, f"{b64({'alg': 'HS256'} | header)}.{payload}.{signature}")
+    await refused(auth, by_hand({"alg": "HS256"} | header, claims()))
+
+
+def by_hand(header, claims) -> str:
+    body = f"{b64(header)}.{b64(claims)}"
+    return f"{body}.{b64(hmac.digest(SECRET, body.encode(), 'sha256'))}"
 
 
 async def test_a_key_in_the_header_is_never_used(auth, claims):

@@ -91,6 +91,8 @@ def test_only_plain_seconds_are_a_time(timestamp):
         "V1," + SIGNATURE[3:],
         SIGNATURE[:-2],
         SIGNATURE[3:],
+        SIGNATURE[:20] + "!" + SIGNATURE[20:],
+        SIGNATURE[:20] + "\n" + SIGNATURE[20:],
         SIGNATURE.replace("g0h", "G0h"),
         "v1,\ud800",
     ],
