@@ -39,6 +39,7 @@ from waybridge_driver_events.payload import (
 )
 from waybridge_driver_events.record import from_us, to_us
 from waybridge_driver_events.rules import OVER, Refused, Verdict
+from waybridge_driver_events.simulator import Supplier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,6 +75,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
 
     kind: ClassVar[str] = "driver_events"
     Settings: ClassVar[type[ProviderSettings]] = DriverEventsSettings
+    simulator: ClassVar[Any] = Supplier
     capabilities: ClassVar[Capabilities] = Capabilities(
         streams=True,
         receives=True,
