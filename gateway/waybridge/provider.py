@@ -88,7 +88,8 @@ class Sender:
 class Push:
     """One inbound request, read whole. `path` is what follows `/ingest/{connection_id}/` (no leading slash),
     percent-decoded per segment; header names are lower-case. `frame` is the number, from 1, of a frame of a
-    socket that the gateway owns (method "FRAME"), else None. `sender` is None where the provider verifies."""
+    socket that the gateway owns (method "FRAME"), else None. `sender` is None where the provider verifies.
+    """
 
     method: str
     path: str
@@ -207,7 +208,8 @@ class ProviderContext:
     """What the gateway hands to a provider. `session` may be used for any address of the settings: it refuses
     private addresses where the settings came through the API, follows no redirects and reads no proxy from the
     environment. `callback_url` is where the vendor reaches this connection from outside
-    (`{public_base_url}/ingest/{connection_id}`). `log` takes sentences with fields; secrets never."""
+    (`{public_base_url}/ingest/{connection_id}`). `log` takes sentences with fields; secrets never.
+    """
 
     instance_id: str
     connection_id: str
@@ -221,6 +223,35 @@ class ProviderContext:
     def source(self, external_id: str) -> SourceKey:
         """The key of one of this connection's sources."""
         return SourceKey(self.connection_id, external_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoSite:
+    """Where a provider's demo fleet plays: the gateway, and streets to drive on (lists of [longitude, latitude])."""
+
+    gateway_url: str
+    connection_id: str
+    token: str
+    routes: Sequence[Sequence[Sequence[float]]]
+
+
+class Demo(Protocol):
+    """A provider's part of `waybridge demo`: its vendor's stand-in, and a small fleet that comes in through it.
+
+    `sources` are the external ids that it will show, each with where it goes (or None).
+    """
+
+    sources: Sequence[tuple[str, Mapping[str, Any] | None]]
+
+    async def start(self, site: DemoSite) -> Mapping[str, Any]:
+        """Starts the stand-in; returns the settings of the connection to it. The gateway is not up yet."""
+        ...
+
+    async def drive(self) -> None:
+        """Moves the fleet until it is cancelled. The gateway is up."""
+        ...
+
+    async def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +271,7 @@ class Provider(ABC, Generic[S]):
     Settings: ClassVar[type[ProviderSettings]] = ProviderSettings
     capabilities: ClassVar[Capabilities] = Capabilities()
     simulator: ClassVar[Any] = None
+    demo: ClassVar[type[Demo] | None] = None
 
     def __init__(self, settings: S, context: ProviderContext) -> None:
         self.settings = settings

@@ -33,6 +33,7 @@ LOOK_EVERY = 5.0
 LOOK_EAGERLY = 0.25
 EAGER_FOR = 3.0
 RECONCILE_EVERY = 600.0
+RECONCILE_AGAIN = 60.0
 CONFIRM_AFTER = timedelta(seconds=60)
 CONCURRENT_READS = 4
 CHECK = "check/"
@@ -54,6 +55,7 @@ class Poller:
         self._known_shares: set[tuple[object, ...]] = set()
         self._seen_in: dict[str, tuple[str, float]] = {}
         self._succeeded: dict[str, float] = {}
+        self._refused: set[str] = set()
         self._reads: dict[asyncio.Task[Reading], tuple[str, datetime]] = {}
 
     def nudge(self) -> None:
@@ -73,9 +75,15 @@ class Poller:
             while True:
                 if self._now() >= reconcile_at:
                     reconcile_at = self._now() + RECONCILE_EVERY
-                    await reconcile()
                     changed = await self._load()
-                    for chat in {*self._settings.chats, *self._chats, *self._active()}:
+                    chats = {*self._settings.chats, *self._chats, *self._active()}
+                    try:
+                        await reconcile()
+                    except SourceUnavailable:
+                        if not chats:
+                            raise
+                        reconcile_at = self._now() + RECONCILE_AGAIN
+                    for chat in chats:
                         self._schedule.force(chat)
                 elif (mark := await self._context.state.get(CHANGED)) != changed:
                     changed = mark
@@ -174,11 +182,15 @@ class Poller:
             return
         except Refused as refusal:
             self._context.count("read_refused")
-            self._context.log.warning("Linq refuses to read a chat", status=refusal.status, code=refusal.code)
+            if chat not in self._refused:
+                self._refused.add(chat)
+                self._context.log.warning("Linq refuses to read a chat", status=refusal.status, code=refusal.code)
             if refusal.status != HTTPStatus.NOT_FOUND:  # the chat exists, so nothing is learnt of who shares
                 self._schedule.again(chat, self._now())
                 return
             reading = Reading({})
+        else:
+            self._refused.discard(chat)
         self._succeeded[chat] = self._now()
         if reading.skipped:
             self._context.count("feature_skipped", reading.skipped)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from waybridge import Capabilities, Provider, SourceUnavailable
 from waybridge_imessage.asking import Asker
 from waybridge_imessage.callback import Callback
+from waybridge_imessage.demo import LinqDemo
 from waybridge_imessage.linq import Linq, Refused
 from waybridge_imessage.polling import Poller
 from waybridge_imessage.settings import IMessageSettings
@@ -39,6 +40,7 @@ class IMessage(Provider[IMessageSettings]):
         verifies="provider",
     )
     simulator = LinqSimulator
+    demo = LinqDemo
 
     def __init__(self, settings: IMessageSettings, context: ProviderContext) -> None:
         super().__init__(settings, context)
@@ -52,7 +54,8 @@ class IMessage(Provider[IMessageSettings]):
         try:
             await self._linq.subscriptions(tries=1)
         except Refused as refusal:
-            raise SourceUnavailable(f"Linq refuses the check: {refusal}") from refusal
+            if not refusal.code:  # the vendor's errors have one; without it something else answers there
+                raise SourceUnavailable(f"there is no Linq API at base_url: {refusal}") from refusal
 
     async def stream(self) -> AsyncIterator[Report | Batch]:
         if self.settings.poll_interval_seconds < MODEST_INTERVAL:
@@ -65,7 +68,8 @@ class IMessage(Provider[IMessageSettings]):
 
     async def receive(self, push: Push) -> Receipt:
         receipt = await self._receiver.receive(push)
-        self._poller.nudge()
+        if receipt.reports:
+            self._poller.nudge()
         return receipt
 
     async def ask(self, target: str) -> Asked:

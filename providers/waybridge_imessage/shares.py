@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from waybridge_imessage.wire import SharingEvent
 
 UNKNOWN_LINE = ""
+INSTANT = timedelta(microseconds=1)
 REDISCOVER_AFTER = timedelta(seconds=60)
 Change: TypeAlias = Literal["started", "stopped", "extended"] | None
 
@@ -106,7 +107,9 @@ def _stopped(person: Person, event: SharingEvent, now: datetime) -> Person:
     if person.shares and not hit:
         return after
     known = person.stopped_at
-    return replace(after, stopped_at=ended_at if known is None else max(known, ended_at), noted_at=now)
+    # Ends follow each other, so that what begins next begins after all of them.
+    stopped_at = ended_at if known is None else max(known + INSTANT if hit else known, ended_at)
+    return replace(after, stopped_at=stopped_at, noted_at=now)
 
 
 def _ends(share: Share, event: SharingEvent) -> bool:

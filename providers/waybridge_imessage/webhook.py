@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from waybridge import (
@@ -40,7 +39,6 @@ CHANGED = "changed"
 DEAD = "secret/dead/"
 DEAD_LETTERS = 64
 DEAD_BYTES = 16_384
-INSTANT = timedelta(microseconds=1)
 OK = Answer(body=b'{"success":true}')
 
 
@@ -145,11 +143,13 @@ def reports_of(
     match change:
         case "started" | "extended":
             share = after.shares[-1]
-            # A share that is newer than one that ended begins after that end, whatever the phone's clock says.
-            earliest = share.began_at if before.stopped_at is None else before.stopped_at + INSTANT
+            began_at = min(share.began_at, now)
+            if before.stopped_at is not None:
+                # A share that is newer than one that ended begins after that end, whatever the phone's clock says.
+                began_at = max(began_at, before.stopped_at + shares.INSTANT)
             told = SharingStarted(
                 source=source,
-                began_at=max(share.began_at, earliest),
+                began_at=began_at,
                 ends_at=shares.ends_at(after),
                 cause="consent",
                 shared_by=source.external_id,

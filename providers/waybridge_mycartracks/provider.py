@@ -20,6 +20,7 @@ from waybridge_mycartracks.ledger import Ledger, profile
 from waybridge_mycartracks.live import Arrival, Live
 from waybridge_mycartracks.rest import Rest
 from waybridge_mycartracks.settings import LEAST_INTERVAL, MyCarTracksSettings
+from waybridge_mycartracks.demo import MyCarTracksDemo
 from waybridge_mycartracks.simulator import MyCarTracksSimulator
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class MyCarTracks(Provider[MyCarTracksSettings]):
         streams=True, stale_after=60.0, expected_interval=5.0, consent="none", begins="fix"
     )
     simulator: ClassVar[Any] = MyCarTracksSimulator
+    demo = MyCarTracksDemo
 
     def __init__(self, settings: MyCarTracksSettings, context: ProviderContext) -> None:
         super().__init__(settings, context)

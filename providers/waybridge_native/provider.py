@@ -23,6 +23,7 @@ from waybridge import (
     SourceKey,
     canonical_token,
 )
+from waybridge_native.demo import NativeDemo
 from waybridge_native.parse import InvalidBody, MalformedBody, Parser
 from waybridge_native.profile import PLACEHOLDER, fetch_profile
 
@@ -53,6 +54,7 @@ class Native(Provider[NativeSettings]):
     """Takes positions as the contract writes them. Ranges and clocks are the intake's; here is only the parsing."""
 
     kind: ClassVar[str] = "native"
+    demo = NativeDemo
     Settings: ClassVar[type[ProviderSettings]] = NativeSettings
     capabilities: ClassVar[Capabilities] = Capabilities(receives=True)
 
