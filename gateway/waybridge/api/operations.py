@@ -8,7 +8,7 @@ Each subject's file makes a list of operations; server.py mounts them, openapi.p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -60,6 +60,7 @@ class Operation:
     absent: the detail of the 404 of an object that does not exist. An instance that the token does not cover is
       answered with it too, so that nobody learns what exists elsewhere.
     content_types: what the answer may be beside JSON.
+    reads_body: the handler reads the body itself; else a body that nobody wants is read and dropped.
     """
 
     method: str
@@ -77,6 +78,7 @@ class Operation:
     max_body: int | None = None
     absent: str = "no such object"
     content_types: tuple[str, ...] = ()
+    reads_body: bool = False
     description: str = ""
 
 
@@ -87,7 +89,7 @@ class Call:
     `path` holds the path's parameters, free of control characters. `client` keys rate limits.
     """
 
-    __slots__ = ("_address", "body", "instance_id", "operation", "path", "principal", "query", "request")
+    __slots__ = ("_dispatcher", "body", "instance_id", "operation", "path", "principal", "query", "request")
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class Call:
         instance_id: str | None,
         body: Any,
         query: Any,
-        address: Callable[[web.Request], str],
+        dispatcher: Dispatcher,
     ) -> None:
         self.request = request
         self.operation = operation
@@ -106,12 +108,19 @@ class Call:
         self.body = body
         self.query = query
         self.path: Mapping[str, str] = request.match_info
-        self._address = address
+        self._dispatcher = dispatcher
 
     @property
     def client(self) -> str:
         """The address that rate limits count by: IPv4, or the /64 of IPv6, behind trusted proxies."""
-        return self._address(self.request)
+        return self._dispatcher.address(self.request)
+
+    @property
+    def instances(self) -> Collection[str]:
+        """The instances to look in: the one that was named, else all that the token covers ("*" spelled out)."""
+        if self.instance_id is not None:
+            return (self.instance_id,)
+        return self._dispatcher.covered(self.principal)
 
     @property
     def device_token(self) -> str:
@@ -142,7 +151,8 @@ class Call:
 class Dispatcher:
     """Turns requests into calls. `auth` proves tokens, `address` names clients.
 
-    `body_bytes` limits bodies of operations that name no limit; `page_size` and `page_size_max` hold for lists.
+    `instance_ids` names all instances. `body_bytes` limits bodies of operations that name no limit; `page_size` and
+    `page_size_max` hold for lists.
     """
 
     def __init__(
@@ -150,12 +160,14 @@ class Dispatcher:
         auth: Verifier,
         address: Callable[[web.Request], str],
         *,
+        instance_ids: Callable[[], Collection[str]] = tuple,
         body_bytes: int = SMALL_BODY,
         page_size: int = 50,
         page_size_max: int = 500,
     ) -> None:
         self._auth = auth
-        self._address = address
+        self.address = address
+        self._instance_ids = instance_ids
         self._body_bytes = body_bytes
         self._page_size = page_size
         self._page_size_max = page_size_max
@@ -163,6 +175,12 @@ class Dispatcher:
     def handler(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """The aiohttp handler of an operation; it answers errors itself."""
         return partial(self._serve, operation)
+
+    def covered(self, principal: Principal | None) -> Collection[str]:
+        """The instances that a principal covers, with "*" spelled out."""
+        if principal is None:
+            return ()
+        return self._instance_ids() if "*" in principal.instances else principal.instances
 
     async def _serve(self, operation: Operation, request: web.Request) -> web.StreamResponse:
         try:
@@ -185,13 +203,13 @@ class Dispatcher:
         body = None
         if operation.body is not None:
             body = await _body(operation, request, operation.max_body or self._body_bytes)
-        elif request.can_read_body and not operation.websocket:
+        elif request.can_read_body and not (operation.websocket or operation.reads_body):
             await read_body(request, operation.max_body or self._body_bytes)
         if operation.instance == "body_or_query":
             instance_id = self._either_instance(operation, instance_id, body, principal)
         if instance_id is not None:
             request[INSTANCE] = instance_id
-        return Call(request, operation, principal, instance_id, body, query, self._address)
+        return Call(request, operation, principal, instance_id, body, query, self)
 
     async def _principal(self, request: web.Request) -> Principal:
         token = bearer(request)

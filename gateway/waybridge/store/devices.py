@@ -51,8 +51,23 @@ async def sources_of(conn: AsyncConnection, device_id: int) -> tuple[list[int], 
     return own, [row.source_id for row in past if row.source_id not in own]
 
 
-async def erase_device(tx: Tx, device_id: int, instance_id: str, device_token: str, own: Sequence[int]) -> None:
-    """Deletes a device with its sources, newest fixes, trips, periods, and every payload that tells of it.
+async def delete_thoroughly(tx: Tx, *, on: bool) -> None:
+    """Makes deletions overwrite what they delete, where the database would leave it readable in its file."""
+    if tx.dialect == "sqlite":
+        await tx.conn.exec_driver_sql(f"PRAGMA secure_delete={'ON' if on else 'OFF'}")
+
+
+async def erase_names(tx: Tx, device_id: int, device_token: str) -> None:
+    """Takes the person's name, handle and chat out of a device's periods, before their ends are told."""
+    await tx.conn.execute(
+        update(sharing_periods)
+        .where(sharing_periods.c.device_id == device_id)
+        .values(shared_by=device_token, chat_id=None)
+    )
+
+
+async def erase_device(tx: Tx, device_id: int, own: Sequence[int]) -> None:
+    """Deletes a device with its sources, newest fixes, trips and periods.
 
     Its history is erased beside this (tracks.erase_points); share sessions stay without their link to it.
     """
@@ -65,7 +80,6 @@ async def erase_device(tx: Tx, device_id: int, instance_id: str, device_token: s
     await conn.execute(update(share_sessions).where(share_sessions.c.device_id == device_id).values(device_id=None))
     await conn.execute(delete(sources).where(sources.c.device_id == device_id))
     await conn.execute(delete(devices).where(devices.c.id == device_id))
-    await erase_payloads(tx, device_id, instance_id, device_token)
 
 
 async def erase_payloads(tx: Tx, device_id: int, instance_id: str, device_token: str) -> None:
