@@ -20,13 +20,10 @@ from aiohttp import web
 from waybridge import metrics
 from waybridge.api.address import ClientAddress
 from waybridge.api.clients import ClientApi
-from waybridge.api.clients import ClientApi
 from waybridge.api.connections import ConnectionApi
 from waybridge.api.cors import CrossOrigin
 from waybridge.api.devices import DeviceApi
 from waybridge.api.groups import GroupApi
-from waybridge.api.ingest import IngestApi
-from waybridge.api.ingest_live import LiveIngest
 from waybridge.api.ingest import IngestApi
 from waybridge.api.ingest_live import LiveIngest
 from waybridge.api.instances import InstanceApi
@@ -336,7 +333,6 @@ class House:
         limits = self.settings.limits
         apis: Sequence[Any] = (
             self.service,
-            self.client_api,
             DeviceApi(
                 self.roster,
                 self.devices,
@@ -369,10 +365,6 @@ class House:
             },
             informative=frozenset({"connections"}),
         )
-
-    @cached_property
-    def client_api(self) -> ClientApi:
-        return ClientApi(self.store, self.clients, self.limiter)
 
     async def _members(self, instance_id: str, group_ids: Sequence[str]) -> frozenset[str]:
         async with self.store.read() as conn:
@@ -415,7 +407,8 @@ def make_app(house: House) -> web.Application:
         page_size=limits.page_size,
         page_size_max=limits.page_size_max,
     )
-    app = web.Application(middlewares=[edge(cross_origin, access_log=house.settings.log_level == "debug")], client_max_size=limits.ingest_body_bytes)
+    outermost = edge(cross_origin, access_log=house.settings.log_level == "debug")
+    app = web.Application(middlewares=[outermost], client_max_size=limits.ingest_body_bytes)
     app[HOUSE] = house
     operations = house.operations()
     prefixes = house.settings.api_prefixes
@@ -427,25 +420,12 @@ def make_app(house: House) -> web.Application:
         cross_origin=cross_origin,
         service=house.service,
         clients=house.client_api,
-        ingest=IngestApi(house.pushing, house.auth, most=limits.ingest_body_bytes),
-        live=LiveIngest(
-            house.pushing,
-            house.auth,
-            most=limits.ingest_body_bytes,
-            authenticate_seconds=limits.authenticate_seconds,
-            send_seconds=limits.slow_reader_seconds,
-        ),
+        ingest=house.ingest_api,
+        live=house.live_ingest,
         version=__version__,
         base_url=house.settings.base_url,
         prefix=prefixes[0],
     )
-    house.ingest_api.mount(app)
-    house.live_ingest.mount(app)
-
-    async def oauth_token(request: web.Request) -> web.StreamResponse:
-        return await house.client_api.token(request, house.address(request))
-
-    app.router.add_post("/oauth/token", oauth_token)
     app.router.add_routes(house.plugins.routes(house.slice))
     site = Site(
         house.settings,
