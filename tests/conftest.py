@@ -30,6 +30,19 @@ def soak(small: int, long: int) -> int:
     return long if SOAK else small
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """At the gate (WAYBRIDGE_NO_SKIPS=1) a test that could not run is a failure; see pytest_sessionfinish."""
+    if os.environ.get("WAYBRIDGE_NO_SKIPS") == "1" and terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line("Tests were skipped where none may be.", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("WAYBRIDGE_NO_SKIPS") == "1" and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A PostgreSQL of this run alone; yields its URL without a database name."""
