@@ -53,6 +53,8 @@ class Poller:
         self._people: dict[str, Person] = {}
         self._chats: dict[str, frozenset[str]] = {}
         self._known_shares: set[tuple[object, ...]] = set()
+        self._changed: Any = None
+        self._reconcile_at = 0.0
         self._seen_in: dict[str, tuple[str, float]] = {}
         self._succeeded: dict[str, float] = {}
         self._refused: set[str] = set()
@@ -70,43 +72,52 @@ class Poller:
         """
         self._schedule = Schedule(self._settings.poll_interval_seconds)
         self._known_shares = set()
-        changed, reconcile_at = None, self._now()
+        self._changed, self._reconcile_at = None, self._now()
         try:
             while True:
-                if self._now() >= reconcile_at:
-                    reconcile_at = self._now() + RECONCILE_EVERY
-                    changed = await self._load()
-                    chats = {*self._settings.chats, *self._chats, *self._active()}
-                    try:
-                        await reconcile()
-                    except SourceUnavailable:
-                        if not chats:
-                            raise
-                        reconcile_at = self._now() + RECONCILE_AGAIN
-                    for chat in chats:
-                        self._schedule.force(chat)
-                elif (mark := await self._context.state.get(CHANGED)) != changed:
-                    changed = mark
-                    await self._load()
+                await self._look(reconcile)
                 self._start_due_reads()
                 await self._wait()
-                for task in [task for task in self._reads if task.done()]:
-                    chat, read_at = self._reads.pop(task)
-                    async for batch in self._digest(chat, read_at, task):
-                        yield batch
-                for handle in [h for h, p in self._people.items() if p.shares and not self._readable_in(h)]:
-                    async for batch in self._absent(None, handle):
-                        yield batch
+                async for batch in self._finished():
+                    yield batch
         finally:
             reads, self._reads = self._reads, {}
             for task in reads:
                 task.cancel()
             await asyncio.gather(*reads, return_exceptions=True)
 
-    async def _load(self) -> Any:
+    async def _look(self, reconcile: Callable[[], Awaitable[None]]) -> None:
+        """Reads the state where it changed; every ten minutes it reconciles and has all known chats read."""
+        if self._now() < self._reconcile_at:
+            if await self._context.state.get(CHANGED) != self._changed:
+                await self._load()
+            return
+        self._reconcile_at = self._now() + RECONCILE_EVERY
+        await self._load()
+        chats = {*self._settings.chats, *self._chats, *self._active()}
+        try:
+            await reconcile()
+        except SourceUnavailable:
+            if not chats:
+                raise
+            self._reconcile_at = self._now() + RECONCILE_AGAIN  # what can be read is read meanwhile
+        for chat in chats:
+            self._schedule.force(chat)
+
+    async def _finished(self) -> AsyncIterator[Batch]:
+        """What the reads that have ended mean, and the shares that no read can end."""
+        for task in [task for task in self._reads if task.done()]:
+            chat, read_at = self._reads.pop(task)
+            async for batch in self._digest(chat, read_at, task):
+                yield batch
+        for handle in [h for h, p in self._people.items() if p.shares and not self._readable_in(h)]:
+            async for batch in self._absent(None, handle):
+                yield batch
+
+    async def _load(self) -> None:
         """Reads the state; plans the first reads of shares that are new, and the chats that `ask` wants read."""
         state = self._context.state
-        mark = await state.get(CHANGED)
+        self._changed = await state.get(CHANGED)
         kept = await state.items("person/")
         self._people = {key.removeprefix("person/"): shares.load(value) for key, value in kept.items()}
         chats = await state.items("chat/")
@@ -128,7 +139,6 @@ class Poller:
             for chat in self._readable_in(handle):
                 self._schedule.begin(chat, self._now(), None if confirm is None else confirm.total_seconds() + 1)
         self._known_shares = set(current)
-        return mark
 
     def _active(self) -> set[str]:
         """The chats in which somebody shares."""
@@ -172,25 +182,9 @@ class Poller:
 
     async def _digest(self, chat: str, read_at: datetime, task: asyncio.Task[Reading]) -> AsyncIterator[Batch]:
         """What one read means: shares found, positions, and people who are not there."""
-        try:
-            reading = task.result()
-        except SourceUnavailable as error:
-            self._schedule.again(chat, self._now(), error.retry_after or 0.0)
-            if not self._others_succeed(chat):
-                raise
-            self._context.count("read_failed")
+        reading = self._reading_of(chat, task)
+        if reading is None:
             return
-        except Refused as refusal:
-            self._context.count("read_refused")
-            if chat not in self._refused:
-                self._refused.add(chat)
-                self._context.log.warning("Linq refuses to read a chat", status=refusal.status, code=refusal.code)
-            if refusal.status != HTTPStatus.NOT_FOUND:  # the chat exists, so nothing is learnt of who shares
-                self._schedule.again(chat, self._now())
-                return
-            reading = Reading({})
-        else:
-            self._refused.discard(chat)
         self._succeeded[chat] = self._now()
         if reading.skipped:
             self._context.count("feature_skipped", reading.skipped)
@@ -201,6 +195,28 @@ class Poller:
             async for batch in self._absent(chat, handle):
                 yield batch
         self._schedule.again(chat, self._now())
+
+    def _reading_of(self, chat: str, task: asyncio.Task[Reading]) -> Reading | None:
+        """What was read; None where nothing was learnt, and the chat is read again later."""
+        try:
+            reading = task.result()
+        except SourceUnavailable as error:
+            self._schedule.again(chat, self._now(), error.retry_after or 0.0)
+            if not self._others_succeed(chat):
+                raise
+            self._context.count("read_failed")
+            return None
+        except Refused as refusal:
+            self._context.count("read_refused")
+            if chat not in self._refused:
+                self._refused.add(chat)
+                self._context.log.warning("Linq refuses to read a chat", status=refusal.status, code=refusal.code)
+            if refusal.status == HTTPStatus.NOT_FOUND:  # there is no such chat, so nobody shares in it
+                return Reading({})
+            self._schedule.again(chat, self._now())
+            return None
+        self._refused.discard(chat)
+        return reading
 
     def _others_succeed(self, chat: str) -> bool:
         """Whether another chat could be read lately, so that this chat's trouble is its own."""

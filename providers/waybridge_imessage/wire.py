@@ -187,7 +187,11 @@ def parse_handles(body: bytes) -> list[str]:
     people = chat.get("handles") if isinstance(chat, dict) else None
     if not isinstance(people, list):
         return []
-    others = [normalise_handle(one.get("handle")) for one in people if isinstance(one, dict) and not one.get("is_me")]
+    others = [
+        normalise_handle(one.get("handle"))
+        for one in people
+        if isinstance(one, dict) and not one.get("is_me") and one.get("status") not in ("left", "removed")
+    ]
     return [handle for handle in others if handle is not None]
 
 

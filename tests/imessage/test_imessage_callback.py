@@ -109,3 +109,29 @@ async def test_check_tells_a_wrong_key_from_a_vendor_in_trouble(door: Gateway, l
     await linq.stop()
     with pytest.raises(SourceUnavailable):
         await provider.check()
+
+
+async def test_check_says_that_something_else_answers_at_the_address(door: Gateway, linq: LinqSimulator) -> None:
+    provider = door.connect(api_key=linq.api_key, base_url=linq.base_url.replace("/partner", "/elsewhere"))
+    with pytest.raises(SourceUnavailable, match="no Linq API"):
+        await provider.check()
+
+
+async def test_reading_goes_on_while_registering_fails(door: Gateway, linq: LinqSimulator) -> None:
+    chat = linq.add_chat(ANNA)
+    linq.share(chat, ANNA, 60.17, 24.94)
+    failing = True
+
+    async def broken(*_: object, **__: object) -> list[dict[str, object]]:
+        if failing:
+            raise SourceUnavailable("Linq answered 500")
+        return []
+
+    door.connect(api_key=linq.api_key, base_url=linq.base_url, subscribe=True, chats=[chat])
+    door.shown._linq.subscriptions = broken  # type: ignore[method-assign]
+    door.start()
+    await door.quiet()
+    assert len(door.positions) == 1
+    failing = False
+    await door.pass_time(61)
+    assert len(linq.subscriptions) == 1

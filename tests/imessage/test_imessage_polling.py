@@ -369,3 +369,21 @@ async def test_a_stream_that_is_closed_leaves_no_task_behind(door: Gateway, linq
     await door.stop()
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert not any(name.startswith("imessage") for name in names)
+
+
+async def test_a_share_that_began_before_the_last_end_begins_after_it(door: Gateway, linq: LinqSimulator) -> None:
+    """The vendor sees a stop late: a share that really followed must not be taken for the one that ended."""
+    chat = await begin(door, linq)
+    await door.pass_time(5)
+    linq.stop_sharing(ANNA)
+    await linq.delivered()
+    linq.share(chat, ANNA, 60.17, 24.94, began_at=START + timedelta(seconds=3))
+    await linq.delivered()
+    assert [s.began_at for s in door.started] == [START, START + timedelta(seconds=5, microseconds=1)]
+
+
+async def test_a_phone_whose_clock_is_ahead_begins_now(door: Gateway, linq: LinqSimulator) -> None:
+    connect(door, linq)
+    linq.share(linq.add_chat(ANNA), ANNA, 60.17, 24.94, began_at=START + timedelta(hours=2))
+    await linq.delivered()
+    assert [s.began_at for s in door.started] == [START]
