@@ -32,6 +32,7 @@ _STATIC = {
     "apple-touch-icon.png": "image/png",
     "og.png": "image/png",
 }
+_ASSET_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 # /share/ is not disallowed on purpose: a crawler has to fetch a page to see that it must not be indexed
 _ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /realtime/\nDisallow: /embed/\n"
 _ASSET = r"[A-Za-z0-9_.\-]{1,120}"
@@ -179,7 +180,9 @@ class Pages:
         path = self._bundle.folder / "assets" / name
         if name.startswith(".") or name.endswith((".br", ".gz")) or not path.is_file():
             raise web.HTTPNotFound(text="There is no such file.")
-        return web.FileResponse(path, headers=_FOREVER)  # picks the .br or .gz beside it by Accept-Encoding
+        # said here and not guessed: a machine's own table of types may call a module text/plain, and it would not run
+        headers = {**_FOREVER, "Content-Type": _ASSET_TYPES.get(path.suffix, "application/octet-stream")}
+        return web.FileResponse(path, headers=headers)  # picks the .br or .gz beside it by Accept-Encoding
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
         name = request.path.rpartition("/")[2]
