@@ -103,8 +103,9 @@ def test_an_address_outside_is_free(address):
 
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)))
 def test_no_address_that_the_standard_library_calls_private_is_free(address):
-    private = address.is_private or address.is_loopback or address.is_link_local or address.is_multicast
-    if private or address.is_reserved or address.is_unspecified:
+    plain = getattr(address, "ipv4_mapped", None) or address
+    private = plain.is_private or plain.is_loopback or plain.is_link_local or plain.is_multicast
+    if private or plain.is_reserved or plain.is_unspecified:
         assert is_denied(str(address))
 
 
