@@ -23,6 +23,7 @@ from waybridge import (
     canonical_token,
     vendor_device_token,
 )
+from waybridge_driver_events.demo import DriverEventsDemo
 from waybridge_driver_events.dialect import INVALID, UNAUTHORIZED, accepted, answered, read_body, rejected, unrouted
 from waybridge_driver_events.figures import gaps
 from waybridge_driver_events.journey import Journey, load, load_times
@@ -75,7 +76,8 @@ class DriverEvents(Provider[DriverEventsSettings]):
 
     kind: ClassVar[str] = "driver_events"
     Settings: ClassVar[type[ProviderSettings]] = DriverEventsSettings
-    simulator: ClassVar[Any] = Supplier
+    simulator = Supplier
+    demo = DriverEventsDemo
     capabilities: ClassVar[Capabilities] = Capabilities(
         streams=True,
         receives=True,

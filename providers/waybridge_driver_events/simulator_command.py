@@ -67,8 +67,9 @@ async def run(
         playing = [asyncio.create_task(one(number), name=f"booking {number}") for number in range(bookings)]
         everything = asyncio.gather(*playing)
         ending = asyncio.create_task((stop or asyncio.Event()).wait(), name="stop")
+        waiting: list[asyncio.Future[Any]] = [everything, ending]
         try:
-            await asyncio.wait([everything, ending], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if everything.done():
                 everything.result()
         finally:

@@ -6,12 +6,18 @@ import random
 from datetime import datetime, timedelta
 
 import pytest
+import typer
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from driver_world import START, World
+from typer.testing import CliRunner
+from waybridge_driver_events import waybridge_commands
+from waybridge_driver_events.demo import DriverEventsDemo
 
 from waybridge_driver_events.simulator import DONE, LIVE, NO_SHOW, Faults, Ride, Supplier
 from waybridge_driver_events.simulator_command import parse_faults, read_routes, run
+
+from waybridge import DemoSite
 
 ROUTE = [(-2.2301, 53.4774), (-2.2374, 53.4802), (-2.2446, 53.4808)]
 
@@ -19,7 +25,7 @@ ROUTE = [(-2.2301, 53.4774), (-2.2374, 53.4802), (-2.2446, 53.4808)]
 @pytest.fixture
 async def gateway():
     """The provider behind a real socket; `fail` is a list of statuses to answer first."""
-    world, bodies, fail = World(), [], []
+    world, bodies, fail, prefix = World(), [], [], []
 
     async def answer(request):
         raw = await request.read()
@@ -27,7 +33,7 @@ async def gateway():
         if fail:
             return web.Response(status=fail.pop(0), headers={"Retry-After": "3"})
         status, body, headers = await world.send(
-            request.method, request.path, raw, headers={"content-type": request.content_type}
+            request.method, request.path.removeprefix("".join(prefix)), raw, headers={"content-type": request.content_type}
         )
         plain = {name: value for name, value in headers.items() if name != "Content-Type"}
         return web.Response(status=status, body=b"" if body is None else json.dumps(body).encode(), headers=plain)
@@ -36,7 +42,7 @@ async def gateway():
     app.router.add_route("*", "/{path:.*}", answer)
     server = TestServer(app)
     await server.start_server()
-    server.world, server.bodies, server.fail = world, bodies, fail
+    server.world, server.bodies, server.fail, server.prefix = world, bodies, fail, prefix
     yield server
     await server.close()
 
@@ -219,3 +225,41 @@ def test_routes_are_read_from_a_file(tmp_path):
         read_routes(path)
     with pytest.raises(ValueError, match="two points"):
         Ride(customer="c", reference="r", route=[(1, 2)])
+
+
+def test_the_command_line_has_it():
+    import typer
+    from typer.testing import CliRunner
+
+    from waybridge_driver_events import waybridge_commands
+from waybridge_driver_events.demo import DriverEventsDemo
+
+    simulate = typer.Typer()
+    simulate.callback()(lambda: None)
+    waybridge_commands(simulate)
+    answer = CliRunner().invoke(simulate, ["driver-events", "--url", "http://x", "--token", "t", "--fault", "nonsense"])
+    assert answer.exit_code == 2
+    assert "there is no fault" in answer.output
+
+
+async def test_the_demos_taxis_are_seen_and_do_not_arrive_too_soon(gateway):
+    site = DemoSite(
+        gateway_url=str(gateway.make_url("")).rstrip("/"), connection_id="demo-driver-events", token="jwt",
+        routes=[ROUTE] * 4,
+    )  # fmt: skip
+    demo = DriverEventsDemo()
+    assert await demo.start(site) == {}
+    assert [name for name, _ in demo.sources] == ["DEMO-1/TAXI-1", "DEMO-2/TAXI-2"]
+    for ride_ in demo._rides:
+        assert ride_.length / (28 / 3.6) > 20 * 60
+    gateway.world.clock.now = lambda: datetime.now().astimezone()
+    gateway.prefix.append("/ingest/demo-driver-events")
+    driving = asyncio.create_task(demo.drive())
+    async with asyncio.timeout(5):
+        while len(gateway.world.starts) < 2:  # noqa: ASYNC110 - another task's doing
+            await asyncio.sleep(0)
+    driving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await driving
+    assert {start.source.external_id for start in gateway.world.starts} == {name for name, _ in demo.sources}
+    await demo.stop()
