@@ -11,13 +11,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from driver_world import START, World
 from typer.testing import CliRunner
-from waybridge_driver_events import waybridge_commands
-from waybridge_driver_events.demo import DriverEventsDemo
-
-from waybridge_driver_events.simulator import DONE, LIVE, NO_SHOW, Faults, Ride, Supplier
-from waybridge_driver_events.simulator_command import parse_faults, read_routes, run
 
 from waybridge import DemoSite
+from waybridge_driver_events import waybridge_commands
+from waybridge_driver_events.demo import DriverEventsDemo
+from waybridge_driver_events.simulator import DONE, LIVE, NO_SHOW, Faults, Ride, Supplier
+from waybridge_driver_events.simulator_command import parse_faults, read_routes, run
 
 ROUTE = [(-2.2301, 53.4774), (-2.2374, 53.4802), (-2.2446, 53.4808)]
 
@@ -32,8 +31,9 @@ async def gateway():
         bodies.append((request, json.loads(raw) if raw else None))
         if fail:
             return web.Response(status=fail.pop(0), headers={"Retry-After": "3"})
+        path = request.path.removeprefix("".join(prefix))
         status, body, headers = await world.send(
-            request.method, request.path.removeprefix("".join(prefix)), raw, headers={"content-type": request.content_type}
+            request.method, path, raw, headers={"content-type": request.content_type}
         )
         plain = {name: value for name, value in headers.items() if name != "Content-Type"}
         return web.Response(status=status, body=b"" if body is None else json.dumps(body).encode(), headers=plain)
@@ -228,12 +228,6 @@ def test_routes_are_read_from_a_file(tmp_path):
 
 
 def test_the_command_line_has_it():
-    import typer
-    from typer.testing import CliRunner
-
-    from waybridge_driver_events import waybridge_commands
-from waybridge_driver_events.demo import DriverEventsDemo
-
     simulate = typer.Typer()
     simulate.callback()(lambda: None)
     waybridge_commands(simulate)
