@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from waybridge.bus import Bus, DeviceEvent, PositionEvent
 from waybridge.errors import NotFound
 from waybridge.facade import Caller, DeviceView, Subscriptions
@@ -161,6 +163,7 @@ def view(device: Device, now_us: int, group_numbers: tuple[int, ...] = ()) -> De
     known = device.profile or {}
     position = None
     if fix is not None and winner is not None:
+        extra: dict[str, Any] = msgspec.json.decode(fix.extra) if fix.extra is not None else {}
         position = Position(
             source=SourceKey(winner.connection_id, winner.external_id),
             latitude=fix.latitude,
@@ -171,6 +174,9 @@ def view(device: Device, now_us: int, group_numbers: tuple[int, ...] = ()) -> De
             accuracy_m=fix.accuracy,
             speed_mps=fix.speed,
             heading_deg=fix.heading,
+            address=extra.get("address"),
+            locality=extra.get("locality"),
+            battery=extra.get("battery"),
         )
     return DeviceView(
         instance_id=device.instance_id,
