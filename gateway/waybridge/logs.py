@@ -21,7 +21,13 @@ def configure(form: Literal["text", "json"] = "text", level: str = "info") -> No
     end: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if form == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=0,
+                exception_formatter=structlog.dev.plain_traceback,  # the pretty ones print local variables: tokens
+            )
+        ]
     )
     structlog.configure(
         processors=[*shared, structlog.processors.StackInfoRenderer(), *end],
