@@ -4,14 +4,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
-from webhooks_harness import SECRET, Clock, Receiver, deliver, emit, make, settings
+from webhooks_harness import Clock, Receiver, deliver, emit
 
 from waybridge.errors import Conflict, Invalid, NotFound
 from waybridge.signing import SignatureRejected, sign_webhook, verify_webhook
 from waybridge.store import tables
-from waybridge.store.deliveries import forget_device
 from waybridge.store.engine import Store, Tx
-from waybridge.vault import Vault
 from waybridge.webhooks import Webhooks
 from waybridge.webhooks.events import NAMES, acceptable, matches
 
@@ -237,24 +235,6 @@ async def test_a_rotation_without_overlap_ends_every_old_secret_and_there_is_a_l
         await webhooks.subscriptions.rotate(["other"], made["id"], 1)
 
 
-async def test_secrets_are_sealed_anew_under_another_key(store: Store, receiver: Receiver, clock: Clock) -> None:
-    old = make(store, settings())
-    made = await subscribe(old, receiver.url)
-    both = settings().model_copy()
-    vault = Vault([b"n" * 40, SECRET.encode()])
-    renewed = Webhooks(store, old.dispatcher._bus, vault, both)
-    assert await renewed.subscriptions.reseal() == 1
-    assert await renewed.subscriptions.reseal() == 0
-
-    only_new = Webhooks(store, old.dispatcher._bus, Vault([b"n" * 40]), both)
-    await emit(store, device_token="van-1")
-    await deliver(only_new)
-    (got,) = receiver.received
-    verify_webhook(made["signing_secret"], got.headers, got.body, clock() / 1e6)
-    for each in (old, renewed, only_new):
-        await each.close()
-
-
 async def test_the_published_vector_is_signed_as_published() -> None:
     signature = sign_webhook(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -363,25 +343,6 @@ async def test_what_is_old_is_purged_and_what_waits_is_not(
     listed = await webhooks.history.deliveries(None, made["id"])
     assert [each["event_id"] for each in listed["deliveries"]] == [waits]
     assert {old, unheard}.isdisjoint(kept)
-
-
-async def test_an_erased_device_leaves_nothing_to_send_but_what_tells_of_it(
-    webhooks: Webhooks, store: Store, receiver: Receiver
-) -> None:
-    made = await subscribe(webhooks, receiver.url)
-    await emit(store, device_token="van-1", device_id=5)
-    kept = await emit(store, device_token="van-1")  # a share session of a device that was not known yet
-    await webhooks.dispatcher.expand()
-
-    async def erase(tx: Tx) -> str:
-        await forget_device(tx, 5)
-        return tx.emit("location.sharing.stopped", instance_id="acme", data={}, device_id=5, device_token="van-1")
-
-    told = await store.write(erase)
-    await deliver(webhooks)
-
-    assert receiver.ids == [kept, told]
-    assert (await webhooks.history.deliveries(None, made["id"]))["total"] == 2
 
 
 async def test_deactivation_and_removal_drop_what_waits(webhooks: Webhooks, store: Store, receiver: Receiver) -> None:

@@ -233,22 +233,6 @@ async def purge(tx: Tx, before_us: int, limit: int) -> int:
     return int(gone.rowcount) + int(told.rowcount)
 
 
-async def forget_device(tx: Tx, device_id: int) -> None:
-    """Erases all events about a device that were written before this transaction, with their deliveries.
-
-    For the erasure of a device's data: what the same transaction emits about it is kept.
-    """
-    about = select(outbox.c.id).where(outbox.c.device_id == device_id)
-    await order_lock(tx, shared=False)
-    gone = await tx.conn.execute(
-        delete(deliveries)
-        .where(deliveries.c.outbox_id.in_(about))
-        .returning(deliveries.c.subscription_id, deliveries.c.order_key)
-    )
-    await start_next(tx, {(row.subscription_id, row.order_key) for row in gone}, tx.now_us)
-    await tx.conn.execute(delete(outbox).where(outbox.c.device_id == device_id))
-
-
 async def queue_state(conn: AsyncConnection) -> tuple[int, int | None]:
     """(how many deliveries and unexpanded events wait, when the oldest of them was made)."""
     pending = (await conn.execute(select(func.count(), func.min(deliveries.c.created_us)).where(text(_PENDING)))).one()

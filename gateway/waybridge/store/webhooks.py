@@ -137,16 +137,6 @@ async def drop_waiting(tx: Tx, subscription_id: str) -> None:
     )
 
 
-async def replace_sealed(tx: Tx, subscription_id: str, before: bytes, after: bytes) -> bool:
-    """Puts secrets sealed anew in the place of `before`; False when they were changed meanwhile."""
-    result = await tx.conn.execute(
-        update(subscriptions)
-        .where(subscriptions.c.id == subscription_id, subscriptions.c.secrets_sealed == before)
-        .values(secrets_sealed=after)
-    )
-    return bool(result.rowcount)
-
-
 # -- from the outbox to deliveries
 
 

@@ -27,16 +27,9 @@ _SHARING = (
     "began_at", "ends_at", "cause", "share_session_id",
 )  # fmt: skip
 _SESSION = (
-    "id",
-    "status",
-    "device_token",
-    "order_id",
-    "recipient_name",
-    "created_at",
-    "expires_at",
-    "destination",
-    "views",
-)
+    "id", "device_token", "instance_id", "status", "created_at", "updated_at", "expires_at", "completed_at",
+    "cancelled_at", "order_id", "recipient_name", "notes", "track_token", "destination", "share_config", "views",
+)  # fmt: skip
 _FRESHNESS = ("device_token", "provider", "since", "last_seen_at")
 _CONNECTION = ("connection_id", "state", "detail")
 

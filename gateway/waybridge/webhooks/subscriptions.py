@@ -59,10 +59,6 @@ class Secrets:
         secrets = (Secret(**each) for each in json.loads(text))
         return tuple(each for each in secrets if each.until_us is None or each.until_us > now_us)
 
-    def outdated(self, subscription: Subscription) -> bool:
-        """Whether another key than the first sealed them."""
-        return self._vault.needs_reseal(subscription.secrets_sealed)
-
 
 class Subscriptions:
     """The rules of subscriptions, for the API and (as `facade.Subscriptions`) for plugins.
@@ -197,22 +193,6 @@ class Subscriptions:
             }
 
         return await self._store.write(unit)
-
-    async def reseal(self) -> int:
-        """Seals anew what another key than the vault's first sealed; how many. May be stopped and run again."""
-        async with self._store.read() as conn:
-            every = await rows.subscriptions_of(conn, None)
-        count = 0
-        for each in every:
-            if not self._secrets.outdated(each):
-                continue
-            sealed = self._secrets.seal(each.id, self._secrets.live(each, self._store.now_us()))
-
-            async def unit(tx: Tx, each: Subscription = each, sealed: bytes = sealed) -> bool:
-                return await rows.replace_sealed(tx, each.id, each.secrets_sealed, sealed)
-
-            count += await self._store.write(unit)
-        return count
 
     def _checked(self, model: type[F], fields: Mapping[str, Any]) -> F:
         try:
