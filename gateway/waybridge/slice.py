@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from waybridge.bus import Bus, DeviceEvent, PositionEvent
+from waybridge.bus import Bus, DeviceEvent, Listener, PositionEvent
 from waybridge.errors import NotFound
 from waybridge.facade import Caller, DeviceView, Subscriptions
 from waybridge.model import Position, SourceKey, canonical_token, from_us
@@ -56,13 +56,19 @@ class GatewaySlice:
         self.subscriptions = subscriptions
         self.session = session
         self.public_base_url = public_base_url
+        self._listeners: set[Listener] = set()
+
+    def close(self) -> None:
+        """Ends what plugins listen to, so that their live connections end with the gateway's."""
+        for listener in self._listeners:
+            listener.close()
 
     async def authenticate(self, token: str) -> Caller:
         principal: Principal = self._auth.cached(token) or await self._auth.verify(token)
         return Caller(principal.subject, principal.instances, principal.scopes)
 
     async def client_token(self, client_id: str, client_secret: str, scope: str | None) -> Mapping[str, Any]:
-        return await self._clients.token_for(client_id, client_secret, scope)
+        return await self._clients.token(client_id, client_secret, scope)
 
     async def instances(self, caller: Caller) -> Sequence[str]:
         known = list(self._instances.ids())
@@ -98,6 +104,7 @@ class GatewaySlice:
         self, instance_id: str, *, tokens: frozenset[str] | None = None
     ) -> AsyncIterator[AsyncIterator[Sequence[DeviceView]]]:
         listener = self._bus.listen("plugin", size=LISTENER_SIZE)
+        self._listeners.add(listener)
 
         async def changes() -> AsyncIterator[Sequence[DeviceView]]:
             async for events in listener:
@@ -115,6 +122,7 @@ class GatewaySlice:
         try:
             yield changes()
         finally:
+            self._listeners.discard(listener)
             listener.close()
             await asyncio.sleep(0)
 
