@@ -33,6 +33,8 @@ from waybridge.api.operations import Dispatcher, Operation
 from waybridge.api.root import mount_root
 from waybridge.api.server import edge, mount
 from waybridge.api.service import ServiceApi
+from waybridge.api.share_public import SharePublicApi
+from waybridge.api.sharing import SharingApi
 from waybridge.api.webhooks import WebhookOperations
 from waybridge.attaching import Attaching
 from waybridge.auth import Auth, Clients, OutsideKeys
@@ -325,6 +327,7 @@ class House:
 
     async def close_sockets(self, _app: web.Application) -> None:
         """Ends everything that is open (1001), so that stopping does not wait for clients."""
+        self.slice.close()
         await self.live_ingest.close()
 
     def operations(self) -> list[Operation]:
@@ -349,6 +352,10 @@ class House:
             InstanceApi(self.instances),
             self.client_api,
             ConnectionApi(self.connections),
+            SharingApi(self.sharing, limits),
+            SharePublicApi(
+                self.recipients, self.share_channels, self.fanout, self.limiter, buckets(limits), limits
+            ),
             WebhookOperations(self.webhooks.subscriptions, self.webhooks.history),
         )
         return [operation for api in apis for operation in api.operations()]
