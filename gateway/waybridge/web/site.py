@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from waybridge.settings import Settings
 
 _SECOND = 1_000_000
+RECONNECT_MS = 1000  # first step of the share page's reconnect ladder
 
 
 class Link(Protocol):
@@ -50,7 +51,6 @@ class Site:
         instance: Callable[[str], Instance | None],
         brand: Callable[[str], Mapping[str, str]],
         now_us: Callable[[], int],
-        reconnect_ms: int = 1000,
     ) -> None:
         self._by_token = by_token
         self._instance = instance
@@ -68,7 +68,7 @@ class Site:
             bundle=load_bundle(),
             link_limit=settings.limits.active_sessions_per_device,
             clock=lambda: now_us() / _SECOND,
-            reconnect_ms=reconnect_ms,
+            reconnect_ms=RECONNECT_MS,
         )
 
     def routes(self) -> list[web.RouteDef]:

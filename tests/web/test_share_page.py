@@ -1,0 +1,447 @@
+"""The share page in a real browser against a real gateway: states, motion, camera, connection."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from waybridge.web import site
+
+from .kit import DESTINATION, MAP_READY, STATION, Gateway, Watch, Wire, running, until, watched
+
+pytestmark = pytest.mark.browser
+FAST_MS = 60
+
+
+@pytest.fixture
+async def watch(context: BrowserContext) -> Watch:
+    return await watched(context)
+
+
+async def open_map(page: Page, url: str) -> None:
+    await page.goto(url)
+    await page.wait_for_selector("html[data-map=ready]", timeout=MAP_READY)
+
+
+async def state(page: Page, name: str, seconds: float = 20) -> None:
+    await page.wait_for_selector(f"#conn[data-state={name}]", timeout=seconds * 1000)
+
+
+async def centre_of(page: Page, selector: str) -> tuple[float, float]:
+    box = await page.locator(selector).bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+async def test_a_live_page_tells_arrival_driver_and_place(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share()
+    await open_map(watch.page, session["share_url"])
+    await state(watch.page, "live")
+    await expect(watch.page.locator("#headline")).to_have_text(re.compile("Arriving"))
+    await expect(watch.page.locator("#subline")).to_have_text(re.compile(r"Estimated arrival \d{1,2}:\d\d"))
+    await expect(watch.page.locator("#driver strong")).to_have_text("John Smith")
+    await expect(watch.page.locator("#note p")).to_have_text(re.compile("^Your package"))
+    await expect(watch.page.locator(".puck")).to_have_count(1)
+    await expect(watch.page.locator(".pin")).to_have_count(1)
+    await expect(watch.page.locator("#brand .name")).to_have_text("Northwind Couriers")
+    assert await watch.page.title() == "Live location · Northwind Couriers"
+    assert watch.errors == []
+
+
+async def test_the_marker_glides_in_small_steps_and_holds_at_the_last_fix(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share(share_config={"update_interval_seconds": 5})
+    await open_map(watch.page, session["share_url"])
+    await state(watch.page, "live")
+    await watch.page.evaluate(
+        """() => { window.__seen = []; const puck = document.querySelector('.puck'); const map = document.querySelector('#map canvas');
+        const step = () => { const a = puck.getBoundingClientRect(); const b = map.getBoundingClientRect();
+          window.__seen.push([a.x - b.x, a.y - b.y]); requestAnimationFrame(step) }; step() }"""
+    )
+    await gateway.push("van-7", STATION[0] + 0.0004, STATION[1] + 0.0004, heading=45)
+
+    async def at_rest() -> bool:
+        return bool(
+            await watch.page.evaluate(
+                """() => { const s = window.__seen; const moved = s.some(([x, y]) => Math.hypot(x - s[0][0], y - s[0][1]) > 5);
+            const tail = s.slice(-30); return moved && tail.length === 30 && tail.every(([x, y]) => x === tail[0][0] && y === tail[0][1]) }"""
+            )
+        )
+
+    await until(at_rest, seconds=30)
+    seen: list[list[float]] = await watch.page.evaluate("window.__seen")
+    distinct = [point for before, point in zip(seen, seen[1:], strict=False) if point != before]
+    steps = [((b[0] - a[0]) ** 2 + (b[1] - a[1]) ** 2) ** 0.5 for a, b in zip(seen, seen[1:], strict=False)]
+    assert len(distinct) >= 30
+    assert max(steps) < 3
+
+
+async def test_the_arrow_turns_and_becomes_a_dot_when_the_vehicle_stands(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share()
+    await open_map(watch.page, session["share_url"])
+    await watch.page.wait_for_selector(".puck:not(.is-dot)")
+    await gateway.push("van-7", *STATION, speed=0.0)
+    await watch.page.wait_for_selector(".puck.is-dot")
+    await expect(watch.page.locator("#speed b")).to_have_text("Stopped")
+
+
+@pytest.mark.parametrize("hidden", ["show_speed", "show_heading", "show_eta", "show_destination_on_map"])
+async def test_what_the_sender_hides_is_nowhere(gateway: Gateway, watch: Watch, hidden: str) -> None:
+    frames: list[str] = []
+    watch.page.on("websocket", lambda ws: ws.on("framereceived", lambda data: frames.append(str(data))))
+    session = await gateway.live_share(share_config={hidden: False, "update_interval_seconds": 1})
+    await open_map(watch.page, session["share_url"])
+    await state(watch.page, "live")
+    await until(lambda: asyncio.sleep(0, bool(frames)))
+    rest = await gateway.call("GET", f"/api/v1/share/{session['share_token']}")
+    async with gateway.http.get(session["share_url"]) as answer:
+        html = await answer.text()
+    for place in (html, "".join(frames)):
+        assert DESTINATION["label"] not in place
+    frame = re.sub(r"\s", "", frames[0])
+    match hidden:
+        case "show_speed":
+            assert rest["driver"]["speed"] is None
+            assert '"speed":null' in frame
+            await expect(watch.page.locator("#speed")).to_be_hidden()
+        case "show_heading":
+            assert rest["driver"]["heading"] is None
+            assert '"heading":null' in frame
+            await expect(watch.page.locator("#heading")).to_be_hidden()
+        case "show_eta":
+            assert rest["eta_seconds"] is None
+            assert '"eta_seconds":null' in frame
+            await expect(watch.page.locator("#headline")).to_have_text("Live location")
+        case _:
+            assert rest["destination"] is None
+            await expect(watch.page.locator(".pin")).to_have_count(0)
+            await expect(watch.page.locator("#place")).to_be_hidden()
+            await expect(watch.page.locator("#fit")).to_be_hidden()
+
+
+async def test_without_destination_the_page_follows_the_driver_by_name(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share(destination=None)
+    await watch.page.goto(session["share_url"])
+    await state(watch.page, "live")
+    await expect(watch.page.locator("#headline")).to_have_text("Live location")
+    await expect(watch.page.locator("#subline")).to_have_text("Follow John Smith on the map")
+
+
+async def test_arriving_now_close_to_the_destination(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share(destination={"latitude": STATION[0], "longitude": STATION[1], "label": "Here"})
+    await watch.page.goto(session["share_url"])
+    await expect(watch.page.locator("#headline")).to_have_text("Arriving now")
+
+
+async def test_a_change_by_the_sender_is_seen_at_once(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share()
+    await open_map(watch.page, session["share_url"])
+    await state(watch.page, "live")
+    await gateway.session("PATCH", session, {"notes": "Ring twice.", "share_config": {"show_speed": False}})
+    await expect(watch.page.locator("#note p")).to_have_text("Ring twice.")
+    await expect(watch.page.locator("#speed")).to_be_hidden()
+    await gateway.session("PATCH", session, {"destination": None})
+    await expect(watch.page.locator(".pin")).to_have_count(0)
+
+
+async def test_a_device_that_never_reported_shows_where_it_will_come(gateway: Gateway, watch: Watch) -> None:
+    await gateway.name("van-9", "Anna")
+    session = await gateway.share("van-9", destination=DESTINATION)
+    await open_map(watch.page, session["share_url"])
+    await state(watch.page, "waiting")
+    await expect(watch.page.locator("#headline")).to_have_text("Waiting for location")
+    await expect(watch.page.locator(".pin")).to_have_count(1)
+    await expect(watch.page.locator(".puck")).to_have_count(0)
+    await gateway.push("van-9", *STATION)
+    await state(watch.page, "live")
+    await expect(watch.page.locator(".puck")).to_have_count(1)
+
+
+async def test_an_old_position_is_grey_and_says_its_age_until_the_next_fix(gateway: Gateway, watch: Watch) -> None:
+    await gateway.name("van-7", "John Smith")
+    await gateway.push("van-7", *STATION, ago=240)
+    session = await gateway.share("van-7", destination=DESTINATION, share_config={"update_interval_seconds": 1})
+    await open_map(watch.page, session["share_url"])
+    await state(watch.page, "stale")
+    await expect(watch.page.locator("#conn .text")).to_have_text("Signal lost")
+    await expect(watch.page.locator("#driver .seen")).to_have_text(re.compile(r"Last seen 4"))
+    await expect(watch.page.locator(".puck.is-stale")).to_have_count(1)
+    await expect(watch.page.locator("#chips")).to_be_hidden()
+    assert "Arriving" not in await watch.page.locator("#headline").inner_text()
+    await gateway.push("van-7", *STATION)
+    await state(watch.page, "live", seconds=10)
+    await expect(watch.page.locator(".puck.is-stale")).to_have_count(0)
+
+
+async def test_the_end_wipes_the_page_and_leaves_one_dialog(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share()
+    await open_map(watch.page, session["share_url"])
+    await state(watch.page, "live")
+    await gateway.session("POST", session, tail="/complete")
+    await expect(watch.page.locator("#card-title")).to_have_text("Session ended")
+    await expect(watch.page.locator("#card-text")).to_have_text(
+        "The trip is complete. Live location is no longer shared."
+    )
+    assert await watch.page.title() == "Session ended"
+    await expect(watch.page.locator(".puck")).to_have_count(0)
+    await expect(watch.page.locator("canvas")).to_have_count(0)
+    assert await watch.page.evaluate("document.activeElement.id") == "card"
+    text = await watch.page.evaluate("document.documentElement.outerHTML.replace(/<script[^>]*>.*?<\\/script>/gs, '')")
+    for secret in ("John Smith", "Jane", "ORD-2024", "Siltasaari", "Arriving", "package"):
+        assert secret not in text
+    sockets = len(watch.sockets)
+    await watch.page.evaluate(
+        "document.dispatchEvent(new Event('visibilitychange')); dispatchEvent(new Event('online'))"
+    )
+    await watch.page.wait_for_timeout(3000)
+    assert len(watch.sockets) == sockets
+
+
+@pytest.mark.parametrize(
+    ("tail", "method", "words"),
+    [("/complete", "POST", "The trip is complete."), ("", "DELETE", "Live location sharing was stopped.")],
+)
+async def test_a_link_that_is_over_says_so_with_its_status(
+    gateway: Gateway, watch: Watch, tail: str, method: str, words: str
+) -> None:
+    session = await gateway.live_share()
+    await gateway.session(method, session, tail=tail)
+    answer = await watch.page.goto(session["share_url"])
+    assert answer is not None
+    assert answer.status == 410
+    await expect(watch.page.locator("h1")).to_have_text("Session ended")
+    await expect(watch.page.locator(".card p")).to_have_text(re.compile(words))
+
+
+async def test_a_wrong_link_is_not_found(gateway: Gateway, watch: Watch) -> None:
+    answer = await watch.page.goto(f"{gateway.url}/share/no-such-token")
+    assert answer is not None
+    assert answer.status == 404
+    await expect(watch.page.locator("h1")).to_have_text("Link not found")
+
+
+async def test_a_link_that_runs_out_while_open_says_so(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share(expires_in_hours=4 / 3600)
+    await watch.page.goto(session["share_url"])
+    await expect(watch.page.locator("#card-text")).to_have_text("This link has expired.", timeout=15_000)
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A gateway whose pages reconnect fast, behind a wire that can be cut."""
+    monkeypatch.setattr(site, "RECONNECT_MS", FAST_MS)
+    async with running(tmp_path) as gateway:
+        wire = Wire(int(gateway.url.rpartition(":")[2]))
+        await wire.mend()
+        yield gateway, wire
+        await wire.cut()
+
+
+def through(wire: Wire, session: dict[str, Any]) -> str:
+    return f"http://127.0.0.1:{wire.port}/share/{session['share_token']}"
+
+
+async def test_a_dropped_connection_comes_back_by_itself(hasty: tuple[Gateway, Wire], watch: Watch) -> None:
+    gateway, wire = hasty
+    session = await gateway.live_share()
+    await watch.page.goto(through(wire, session))
+    await state(watch.page, "live")
+    await watch.page.evaluate(
+        """() => { window.__states = []; const conn = document.getElementById('conn');
+        new MutationObserver(() => window.__states.push(conn.dataset.state)).observe(conn, { attributes: true }) }"""
+    )
+    await wire.cut()
+    await state(watch.page, "reconnecting")
+    await wire.mend()
+    await state(watch.page, "live")
+    assert "lost" not in await watch.page.evaluate("window.__states")
+
+
+async def test_after_five_attempts_the_page_asks_and_try_again_recovers(
+    hasty: tuple[Gateway, Wire], watch: Watch
+) -> None:
+    gateway, wire = hasty
+    session = await gateway.live_share()
+    await watch.page.goto(through(wire, session))
+    await state(watch.page, "live")
+    attempts: list[str] = []
+    watch.page.on("requestfailed", lambda request: attempts.append(request.url))
+    await wire.cut()
+    await expect(watch.page.locator("#card-title")).to_have_text("Connection lost")
+    assert len([url for url in attempts if "/api/v1/share/" in url]) == 5
+    assert await watch.page.evaluate("document.getElementById('page').inert")
+    await wire.mend()
+    await watch.page.get_by_role("button", name="Try again").click()
+    await state(watch.page, "live")
+    await expect(watch.page.locator("#veil")).to_be_hidden()
+
+
+async def test_an_end_during_an_outage_is_learnt_when_the_connection_returns(
+    hasty: tuple[Gateway, Wire], watch: Watch
+) -> None:
+    gateway, wire = hasty
+    session = await gateway.live_share()
+    await watch.page.goto(through(wire, session))
+    await state(watch.page, "live")
+    await wire.cut()
+    await state(watch.page, "reconnecting")
+    await gateway.session("DELETE", session)
+    await wire.mend()
+    await expect(watch.page.locator("#card-title")).to_have_text("Session ended")
+
+
+async def test_the_page_says_when_the_phone_is_offline(gateway: Gateway, context: BrowserContext, watch: Watch) -> None:
+    session = await gateway.live_share()
+    await watch.page.goto(session["share_url"])
+    await state(watch.page, "live")
+    await context.set_offline(True)
+    await state(watch.page, "offline")
+    await context.set_offline(False)
+    await state(watch.page, "live")
+
+
+async def test_dragging_stops_following_and_the_button_brings_the_driver_back(gateway: Gateway, watch: Watch) -> None:
+    page = watch.page
+    session = await gateway.live_share()
+    await open_map(page, session["share_url"])
+    await expect(page.locator("#centre")).to_have_attribute("aria-pressed", "true")
+    await page.mouse.move(150, 250)
+    await page.mouse.down()
+    await page.mouse.move(250, 420, steps=8)
+    await page.mouse.up()
+    await expect(page.locator("#centre")).to_have_attribute("aria-pressed", "false")
+    before = await centre_of(page, ".puck")
+    await gateway.push("van-7", STATION[0] + 0.0002, STATION[1])
+    await page.locator("#centre").click()
+    await expect(page.locator("#centre")).to_have_attribute("aria-pressed", "true")
+    panel = await page.locator("#panel").bounding_box()
+    assert panel is not None
+    middle = (195.0, (64 + panel["y"] - 34) / 2)
+
+    async def centred() -> bool:
+        x, y = await centre_of(page, ".puck")
+        return abs(x - middle[0]) < 25 and abs(y - middle[1]) < 45
+
+    await until(centred)
+    assert before != await centre_of(page, ".puck")
+
+
+@pytest.mark.parametrize("options", [{"reduced_motion": "reduce"}])
+async def test_reduced_motion_snaps_and_has_no_halo(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share(share_config={"update_interval_seconds": 5})
+    await open_map(watch.page, session["share_url"])
+    await state(watch.page, "live")
+    await expect(watch.page.locator(".puck-halo")).to_be_hidden()
+    await watch.page.evaluate(
+        """() => { window.__places = new Set(); const puck = document.querySelector('.puck');
+        const step = () => { window.__places.add(puck.style.transform); requestAnimationFrame(step) }; step() }"""
+    )
+    await gateway.push("van-7", STATION[0] + 0.0004, STATION[1] + 0.0004)
+    await until(lambda: watch.page.evaluate("window.__places.size === 2"))
+    await watch.page.wait_for_timeout(1500)
+    assert await watch.page.evaluate("window.__places.size") == 2
+
+
+async def test_the_map_survives_a_lost_context_and_a_dead_worker(gateway: Gateway, watch: Watch) -> None:
+    page = watch.page
+    session = await gateway.live_share()
+    await open_map(page, session["share_url"])
+    await page.evaluate(
+        """async () => { const canvas = document.querySelector('#map canvas');
+        const lost = canvas.getContext('webgl2').getExtension('WEBGL_lose_context');
+        const event = (name) => new Promise((done) => canvas.addEventListener(name, done, { once: true }));
+        const gone = event('webglcontextlost'); lost.loseContext(); await gone;
+        const back = event('webglcontextrestored'); lost.restoreContext(); await back }"""
+    )
+    await until(lambda: varied(page))
+    workers = list(page.workers)
+    assert workers
+    started: list[Any] = []
+    page.on("worker", started.append)
+    for worker in workers:
+        await worker.evaluate("self.close()")
+    await page.evaluate(
+        """() => { for (const hidden of [true, false]) {
+          Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+          Object.defineProperty(document, 'visibilityState', { value: hidden ? 'hidden' : 'visible', configurable: true });
+          document.dispatchEvent(new Event('visibilitychange')) } }"""
+    )
+    await until(lambda: asyncio.sleep(0, bool(started)), seconds=30)
+    assert watch.errors == []
+
+
+async def varied(page: Page) -> bool:
+    """Whether the map is more than one colour: PNG packs a blank picture into next to nothing."""
+    clip = {"x": 60, "y": 120, "width": 240, "height": 240}
+    return len(await page.screenshot(clip=clip)) > 6000  # type: ignore[arg-type]
+
+
+async def test_a_browser_without_webgl_keeps_telling_and_offers_its_own_maps(gateway: Gateway, watch: Watch) -> None:
+    await watch.page.add_init_script(
+        "const own = HTMLCanvasElement.prototype.getContext; HTMLCanvasElement.prototype.getContext ="
+        " function (kind, ...more) { return kind === 'webgl2' ? null : own.call(this, kind, ...more) }"
+    )
+    session = await gateway.live_share()
+    await watch.page.goto(session["share_url"])
+    await watch.page.wait_for_selector("html[data-map=failed]")
+    await expect(watch.page.locator("#nomap span")).to_have_text("The map cannot be shown on this browser.")
+    await expect(watch.page.locator("#nomap a")).to_have_attribute("href", re.compile(r"^geo:60\.17\d*,24\.941"))
+    await expect(watch.page.locator("#tools")).to_be_hidden()
+    await gateway.push("van-7", *STATION, speed=20.0)
+    await expect(watch.page.locator("#speed b")).to_have_text(re.compile("45"))
+    assert watch.errors == []
+
+
+@pytest.mark.parametrize("options", [{"java_script_enabled": False}])
+async def test_without_a_script_the_page_says_what_it_needs(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share()
+    await watch.page.goto(session["share_url"])
+    await expect(watch.page.locator(".noscript")).to_have_text(re.compile("needs JavaScript"))
+
+
+async def test_a_bare_map_for_embedding_has_no_sheet(gateway: Gateway, watch: Watch) -> None:
+    session = await gateway.live_share()
+    await open_map(watch.page, session["share_url"] + "?embed=map")
+    await expect(watch.page.locator("#panel")).to_be_hidden()
+    await expect(watch.page.locator("#brand")).to_be_hidden()
+    await expect(watch.page.locator(".puck")).to_be_visible()
+    await expect(watch.page.locator("#credit")).to_be_visible()
+
+
+async def test_too_many_requests_show_a_card_that_waits(tmp_path: Path, watch: Watch) -> None:
+    async with running(tmp_path, limits={"public_requests_per_minute": 1}) as gateway:
+        session = await gateway.live_share()
+        await gateway.http.get(f"{gateway.url}/api/v1/share/{session['share_token']}")
+        await watch.page.goto(session["share_url"])
+        await expect(watch.page.locator("#card-title")).to_have_text("Too many requests")
+        await expect(watch.page.locator("#card-wait")).to_have_text(re.compile(r"Trying again in \d+"))
+
+
+async def test_a_hundred_viewers_of_one_link_all_see_the_same(gateway: Gateway) -> None:
+    session = await gateway.live_share()
+    url = f"{gateway.url}/api/v1/share/{session['share_token']}/live"
+    sockets = await asyncio.gather(*(gateway.http.ws_connect(url) for _ in range(100)))
+    first = await asyncio.gather(*(socket.receive_json(timeout=10) for socket in sockets))
+    assert {frame["type"] for frame in first} == {"position"}
+    await gateway.push("van-7", 60.1710, 24.9420)
+
+    async def moved(socket: Any) -> float:
+        while (frame := await socket.receive_json(timeout=10))["latitude"] != 60.1710:
+            pass
+        return float(frame["longitude"])
+
+    assert set(await asyncio.gather(*map(moved, sockets))) == {24.9420}
+    await asyncio.gather(*(socket.close() for socket in sockets))
+
+
+async def test_the_built_in_world_draws_a_grid_and_a_scale_at_street_zoom(tmp_path: Path, watch: Watch) -> None:
+    async with running(tmp_path, map={"basemap": "builtin"}) as gateway:
+        session = await gateway.live_share()
+        await open_map(watch.page, session["share_url"])
+        await expect(watch.page.locator("#scale")).to_be_visible()
+        await expect(watch.page.locator("#scale span")).to_have_text(re.compile(r"\d+\s?(ft|mi)"))
+        await expect(watch.page.locator("#credit")).to_have_text(re.compile("Natural Earth.*GeoNames"))
