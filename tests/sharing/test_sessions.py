@@ -15,7 +15,7 @@ from waybridge.sharing import NewSession, cancel_for_device, complete_for_device
 from waybridge.store.sessions import ShareConfig
 from waybridge.store.tables import share_sessions, sharing_periods
 
-from .conftest import INSTANCE, START_US, TOKEN, World, recipients_of, sharing_of
+from .world import INSTANCE, START_US, TOKEN, World, recipients_of, sharing_of
 
 WANTED = NewSession(
     device_token=TOKEN,

@@ -15,7 +15,7 @@ from waybridge.sharing.view import PastTrip
 from waybridge.store.fleet import add_history, begin_trip
 from waybridge.store.sessions import ShareConfig, ShareSession
 
-from .conftest import INSTANCE, TOKEN, World
+from .world import INSTANCE, TOKEN, World
 
 NOW = 1_776_000_000_000_000
 OLD, CURRENT = Trip(1, "old", NOW - 9, NOW - 5), Trip(2, "current", NOW - 4)

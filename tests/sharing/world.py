@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from sqlalchemy import select
 
 from waybridge.bus import Event, Fix
@@ -21,7 +20,6 @@ from waybridge.store.tables import outbox
 from waybridge.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
     from waybridge.store.engine import Tx
 
@@ -109,26 +107,10 @@ def recipients_of(store: Store, roster: Roster) -> Recipients:
     )
 
 
-async def _world(database_url: str) -> World:
+async def make_world(database_url: str) -> World:
     clock, events = Clock(), []
     store = Store(database_url, now_us=clock, publish=events.extend)
     await store.start()
     await migrate(store)
     roster = Roster()
     return World(store, roster, sharing_of(store, roster), recipients_of(store, roster), clock, events)
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    """On SQLite and on PostgreSQL."""
-    made = await _world(database_url)
-    yield made
-    await made.store.close()
-
-
-@pytest.fixture
-async def small_world(tmp_path: Any) -> AsyncIterator[World]:
-    """On SQLite alone, for rules that no database decides."""
-    made = await _world(f"sqlite+aiosqlite:///{tmp_path / 'waybridge.db'}")
-    yield made
-    await made.store.close()

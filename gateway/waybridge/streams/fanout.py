@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -89,6 +89,16 @@ class Viewer:
             return True
         self.owe((key,))
         return False
+
+    def send_parts(self, parts: Sequence[tuple[bytes, Sequence[Hashable]]]) -> None:
+        """Writes blobs of frames, each with the keys of its frames, as far as the socket takes them at once."""
+        if not self.open:
+            return
+        for blob, keys in parts:
+            if not self._pending and self.transport.get_write_buffer_size() <= HOLD_BYTES:
+                self.transport.write(blob)
+            else:
+                self.owe(keys)
 
     def reply(self, frame: bytes) -> None:
         """Answers a client's own frame; one that asks without reading gets no answer."""
