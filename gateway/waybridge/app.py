@@ -38,17 +38,19 @@ from waybridge.api.sharing import SharingApi
 from waybridge.api.webhooks import WebhookOperations
 from waybridge.attaching import Attaching
 from waybridge.auth import Auth, Clients, OutsideKeys
-from waybridge.bus import Bus, Event, MemoryBus
+from waybridge.bus import Bus, Event, FollowingBus, MemoryBus
 from waybridge.connections import Connections
 from waybridge.devices import Devices
 from waybridge.egress import make_session
 from waybridge.errors import ConfigurationError, StoreUnavailable
 from waybridge.eta import Arrivals
+from waybridge.following import Following
 from waybridge.history import EVERY_SECONDS as TIDY_SECONDS
 from waybridge.history import History
 from waybridge.instances import Instances
 from waybridge.intake import Intake
-from waybridge.limits import MemoryLimiter, buckets
+from waybridge.limits import Limiter, MemoryLimiter, buckets
+from waybridge.limits_shared import SharedLimiter
 from waybridge.plugins import Plugins
 from waybridge.presence import Presence
 from waybridge.pushing import Pushing
@@ -207,9 +209,12 @@ class House:
             authenticate_seconds=settings.limits.authenticate_seconds,
         )
         self.address = ClientAddress(settings.trusted_networks)
-        self.limiter = MemoryLimiter(
-            buckets(settings.limits), monotonic=time.monotonic, capacity=settings.limits.limiter_keys
+        rates = buckets(settings.limits)
+        self.limiter: Limiter = MemoryLimiter(
+            rates, monotonic=time.monotonic, capacity=settings.limits.limiter_keys
         )
+        if not self.exclusive:
+            self.limiter = SharedLimiter(self.store, self.limiter, rates)
         self.client_api = ClientApi(self.store, self.clients, self.limiter)
         self.slice = GatewaySlice(
             store=self.store,
@@ -322,6 +327,9 @@ class House:
         await self.supervisor.prepare()
         async with self.store.read() as conn:
             await fleet.load(conn, self.roster, self.supervisor.default_policy)
+        if isinstance(self.bus, FollowingBus):
+            following = Following(self.store, self.roster, self.supervisor.default_policy)
+            self.bus.follow(following.arrived, following.reread)
         self.bus.attach(self.arrivals.speeds.take)
         self.bus.attach(self.share_channels.on_events)
 

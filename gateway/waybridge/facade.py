@@ -137,7 +137,8 @@ class Gateway(Protocol):
     def listen(
         self, instance_id: str, *, tokens: frozenset[str] | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[DeviceView]]]:
-        """Views of the devices that changed, newest per device, as they change; a slow reader gets the newest."""
+        """Views of the devices that changed, newest per device, as they change; a slow reader gets the newest.
+        It ends when the gateway stops."""
         ...
 
     async def request_location(self, instance_id: str, device_token: str) -> None:
