@@ -1,0 +1,152 @@
+"""Driver events through the real gateway, on both databases."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from driver_oracle import NAMES, Oracle
+from driver_world import ARRIVED, DEPARTED, DONE, LIVE, ON_TRIP, iso
+from running import running_gateway, soak
+
+STEPS = soak(2_000, 100_000)
+SAMPLE = {"latitude": 53.48, "longitude": -2.24}
+
+
+@pytest.fixture
+async def taxi(database_url, tmp_path):
+    connection = {"id": "taxi", "provider": "driver_events", "instance_id": "default", "settings": {}}
+    async with running_gateway(database_url, tmp_path, connections=[connection]) as gateway:
+        yield Taxi(gateway)
+
+
+class Taxi:
+    """A supplier and an operator of one running gateway."""
+
+    def __init__(self, gateway):
+        self.gateway = gateway
+        self.headers = gateway.headers("ingest")
+        self.reading = gateway.headers("read write")
+
+    async def send(self, method, path, body=None, headers=None):
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", **(self.headers if headers is None else headers)}
+        url = f"{self.gateway.url}/ingest/taxi{path}"
+        async with self.gateway.http.request(method, url, data=data, headers=headers) as response:
+            raw = await response.read()
+            return response.status, json.loads(raw) if raw else None, response.headers
+
+    async def event(self, booking, kind, at, **place):
+        body = {"event_type": kind, "occurred_at": iso(at), **(place or SAMPLE)}
+        status, answer, headers = await self.send("POST", f"/v1/bookings/{booking}/driver/events", body)
+        return status, headers["X-Event-Result"] if status == 200 else answer["description"]
+
+    async def book(self, booking, at, **fields):
+        body = {"assigned_at": iso(at), "driver": {"firstName": "Ann", "lastName": "Lee"}, **fields}
+        status, answer, _ = await self.send("PUT", f"/v1/bookings/{booking}", body)
+        assert status == 200
+        return answer["device_token"]
+
+    async def read(self, path):
+        async with self.gateway.http.get(f"{self.gateway.url}/api/v1{path}", headers=self.reading) as response:
+            return response.status, await response.json()
+
+
+@pytest.mark.timeout(1800)
+async def test_random_events_are_judged_as_the_tables_say_by_the_whole_gateway(taxi):
+    dice, done, number = random.Random(5), 0, 0
+    start = (datetime.now(UTC) - timedelta(days=1)).replace(microsecond=0)
+    while done < STEPS:
+        number += 1
+        booking, oracle = f"C-{number}/B-{number}", Oracle(strict_later=False, strict_order=False, skew=5)
+        token = await taxi.book(booking, start)
+        oracle.assigned = 0
+        newest = None
+        for clock in range(5, 5 + 10 * min(dice.randrange(10, 120), STEPS - done), 10):
+            done += 1
+            kind = dice.choices(range(6), [3, 3, 1, 2, 2, 9])[0]
+            sent = max(-20, clock - dice.choice([0, 0, 0, 1, 2, 10, 20, 60, 400]))
+            if dice.random() < 0.03:
+                sent = 200_000
+            expected = oracle.answer(kind, sent, 100_000)
+            place = {"latitude": round(1 + done / 1e6, 8), "longitude": 2.0}
+            answered = await taxi.event(booking, NAMES[kind], start + timedelta(seconds=sent), **place)
+            assert answered == expected, (number, NAMES[kind], sent, oracle.steps, oracle.live)
+            if NAMES[kind] == LIVE and expected == (200, "accepted"):
+                newest = place | {"timestamp": int((start + timedelta(seconds=sent)).timestamp())}
+        _, shown = await taxi.read(f"/devices?instance_id=default&q={token}")
+        _, tracking, _ = await taxi.send("GET", f"/v1/bookings/{booking}/tracking")
+        assert tracking["live"]["count"] == oracle.kept
+        assert tracking["sharing"] == bool(oracle.started and not oracle.stopped)
+        if newest is not None and not oracle.stopped:
+            (device,) = [each for each in shown["devices"] if each["device_token"] == token]
+            assert device["sharing"]
+
+
+async def test_rivals_for_one_booking_are_all_answered_and_one_wins(taxi):
+    start = datetime.now(UTC) - timedelta(hours=1)
+    await taxi.book("C/B", start)
+    answers = await asyncio.gather(*(taxi.event("C/B", DEPARTED, start) for _ in range(30)))
+    assert Counter(answers) == {(200, "accepted"): 1, (200, "duplicate"): 29}
+    answers = await asyncio.gather(*(taxi.event("C/B", LIVE, start + timedelta(seconds=n // 2)) for n in range(2, 62)))
+    told = Counter(result for _, result in answers)
+    assert {status for status, _ in answers} == {200}
+    assert told["duplicate"] == 30
+    assert told["accepted"] + told["stored-late"] == 30
+
+
+async def test_a_journey_is_seen_only_while_it_is_shared(taxi):
+    start = (datetime.now(UTC) - timedelta(minutes=1)).replace(microsecond=0)
+    pickup = {"latitude": 53.5, "longitude": -2.2, "label": "Airport"}
+    token = await taxi.book("C/B", start, pickup=pickup)
+    share = {"device_token": token, "instance_id": "default", "expires_in_hours": 1}
+    base = f"{taxi.gateway.url}/api/v1"
+    async with taxi.gateway.http.post(f"{base}/sharing/sessions", json=share, headers=taxi.reading) as response:
+        session = await response.json()
+        assert response.status == 201, session
+
+    async def viewed():
+        async with taxi.gateway.http.get(f"{base}/share/{session['share_token']}") as response:
+            return response.status, await response.json()
+
+    assert (await viewed())[1]["driver"] is None
+    await taxi.event("C/B", DEPARTED, start)
+    status, view = await viewed()
+    assert (status, view["driver"], view["stage"]) == (200, None, "en_route_to_pickup")
+    assert view["destination"]["label"] == "Airport"
+    assert await taxi.event("C/B", LIVE, start, latitude=53.4, longitude=-2.3) == (200, "accepted")
+    status, view = await viewed()
+    assert (view["driver"]["latitude"], view["driver"]["longitude"]) == (53.4, -2.3)
+    status, position = await taxi.read(f"/devices/{token}/position?instance_id=default")
+    assert (position["latitude"], position["timestamp"], position["sharing"]) == (53.4, int(start.timestamp()), True)
+    for number, kind in enumerate((ARRIVED, ON_TRIP, DONE), 10):
+        assert await taxi.event("C/B", kind, start + timedelta(seconds=number)) == (200, "accepted")
+    assert (await viewed())[0] == 410
+    status, position = await taxi.read(f"/devices/{token}/position?instance_id=default")
+    assert (status, position["sharing"]) == (200, False)
+    assert await taxi.event("C/B", LIVE, start + timedelta(seconds=5)) == (200, "stored-late")
+
+
+async def test_tokens_are_refused_in_the_dialect(taxi):
+    expected = {
+        "message": "Invalid Authorization Token",
+        "description": "Invalid authorization token in header",
+    }
+    path = "/v1/bookings/C/B/driver/events"
+    for headers in (
+        {}, {"Authorization": "Bearer nonsense"}, {"Authorization": "nonsense"}, taxi.gateway.headers("read"),
+        taxi.gateway.headers("ingest", "other"),
+    ):  # fmt: skip
+        status, body, _ = await taxi.send("POST", path, {}, headers=headers)
+        assert (status, body) == (401, expected), headers
+    bare = {"Authorization": taxi.gateway.token("ingest")}
+    assert (await taxi.send("POST", path, {}, headers=bare))[0] == 404
+
+
+async def test_large_bodies_are_refused(taxi):
+    await taxi.book("C/B", datetime.now(UTC))
+    status, body, _ = await taxi.send("POST", "/v1/bookings/C/B/driver/events", b" " * 20_000)
+    assert (status, set(body)) == (413, {"message", "description"})
+    assert (await taxi.send("POST", "/v1/bookings/C/B/driver/events", b" " * 1_000_000))[0] == 413
