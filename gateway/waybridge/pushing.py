@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -41,6 +43,7 @@ class Pushing:
         self._supervisor = supervisor
         self._intake = intake
         self._roster = roster
+        self._queues: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def capabilities(self, connection_id: str) -> Capabilities | None:
         """What a connection's provider can do, or None for an unknown connection."""
@@ -56,22 +59,33 @@ class Pushing:
         Raises PushRejected (the provider's own answer), NotFound, Forbidden, Invalid, StoreUnavailable.
         """
         runtime = self._runtime(connection_id, principal)
-        for _ in range(TRIES):
-            receipt = await self._receive(runtime, push)
-            policy = self._policy(runtime, receipt, principal)
-            self._may_write(runtime, policy, receipt, principal)
-            try:
-                outcome = await self._intake.accept(
-                    policy,
-                    receipt.reports,
-                    intents=receipt.intents,
-                    indexes=receipt.indexes,
-                    rejected=receipt.rejected,
-                )
-            except StateConflict:
-                continue
-            return receipt.answer if isinstance(receipt.answer, Answer) else receipt.answer(outcome)
+        try:
+            return await self._try(runtime, push, principal)
+        except StateConflict:
+            pass
+        # Rivals for the same thing go one after the other from here on: each waits for one commit, not for all.
+        queue = self._queues.setdefault((connection_id, push.path), asyncio.Lock())
+        async with queue:
+            for _ in range(TRIES):
+                try:
+                    return await self._try(runtime, push, principal)
+                except StateConflict:
+                    continue
         raise Unavailable("too many writers at once for the same thing", retry_after=1)
+
+    async def _try(self, runtime: Runtime, push: Push, principal: Principal | None) -> Answer:
+        """Reads the push on the state of now and takes it in. Raises StateConflict when the state changed under it."""
+        receipt = await self._receive(runtime, push)
+        policy = self._policy(runtime, receipt, principal)
+        self._may_write(runtime, policy, receipt, principal)
+        outcome = await self._intake.accept(
+            policy,
+            receipt.reports,
+            intents=receipt.intents,
+            indexes=receipt.indexes,
+            rejected=receipt.rejected,
+        )
+        return receipt.answer if isinstance(receipt.answer, Answer) else receipt.answer(outcome)
 
     def _runtime(self, connection_id: str, principal: Principal | None) -> Runtime:
         if connection_id == NATIVE:
