@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 import structlog
@@ -41,7 +41,8 @@ class Fix(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 class PositionEvent(msgspec.Struct, frozen=True, gc=False, tag="p", array_like=True):
     """A source's newer fix. `shown` tells that the source is its device's winner, so that the marker moves;
-    a fix that is late is published to nobody."""
+    a fix that is late is published to nobody.
+    """
 
     instance_id: str
     device_id: int
@@ -58,7 +59,8 @@ class DeviceEvent(msgspec.Struct, frozen=True, tag="d", array_like=True):
     """Something about a device changed: `kind` is one of online, offline, source_changed, sharing_started,
     sharing_stopped, stage, trip_started, trip_ended, profile, created, erased, sources, display_field.
 
-    `row` is the device's new in-memory state for other nodes to take over (see roster.py), or None."""
+    `row` is the device's new in-memory state for other nodes to take over (see roster.py), or None.
+    """
 
     kind: str
     instance_id: str
@@ -107,6 +109,19 @@ class Bus(Protocol):
 
     @property
     def healthy(self) -> bool: ...
+
+
+@runtime_checkable
+class FollowingBus(Protocol):
+    """A bus that brings other processes' events, too."""
+
+    def follow(
+        self, arrived: Callable[[Sequence[Event]], Awaitable[Sequence[Event]]], returned: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`arrived` takes other nodes' events over before any listener sees them; `returned` is called when the
+        bus is back after it was away.
+        """
+        ...
 
 
 class Listener:
@@ -179,7 +194,7 @@ class MemoryBus:
         for callback in tuple(self._callbacks):
             try:
                 callback(events)
-            except Exception:  # noqa: BLE001 - one listener's bug must not cost the others their events
+            except Exception:
                 log.exception("A listener of the bus failed", listener=getattr(callback, "__qualname__", "?"))
 
     def attach(self, callback: Callback, *, first: bool = False) -> Callable[[], None]:

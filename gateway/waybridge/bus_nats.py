@@ -34,7 +34,7 @@ class Envelope(msgspec.Struct, array_like=True):
 
 
 class NatsBus(MemoryBus):
-    """`arrived` takes other nodes' events into the roster, before any listener sees them; it may wait."""
+    """The bus of one node among others; see FollowingBus."""
 
     def __init__(self, url: str, node_id: str) -> None:
         super().__init__()
@@ -49,9 +49,15 @@ class NatsBus(MemoryBus):
         self._seen: dict[str, int] = {}
         self._queue: asyncio.Queue[Envelope] = asyncio.Queue(maxsize=10_000)
         self._worker: asyncio.Task[None] | None = None
-        self.arrived: Callable[[Sequence[Event]], Awaitable[Sequence[Event]]] | None = None
-        self.returned: Callable[[], Awaitable[None]] | None = None
+        self._arrived: Callable[[Sequence[Event]], Awaitable[Sequence[Event]]] | None = None
+        self._returned: Callable[[], Awaitable[None]] | None = None
         self._reread = False
+
+    def follow(
+        self, arrived: Callable[[Sequence[Event]], Awaitable[Sequence[Event]]], returned: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._arrived = arrived
+        self._returned = returned
 
     @property
     def healthy(self) -> bool:
@@ -177,13 +183,13 @@ class NatsBus(MemoryBus):
         while True:
             envelope = await self._queue.get()
             if not envelope.node:
-                if self.returned is not None:
-                    await self._guarded(self.returned())
+                if self._returned is not None:
+                    await self._guarded(self._returned())
                 continue
             events: Sequence[Event] = envelope.events
-            if self.arrived is not None:
+            if self._arrived is not None:
                 try:
-                    events = await self.arrived(events)
+                    events = await self._arrived(events)
                 except Exception:  # noqa: BLE001 - one message must not stop the others
                     log.exception("Events of another node could not be taken over", node=envelope.node)
                     continue

@@ -36,16 +36,17 @@ def serve(config: Path | None, overrides: Mapping[str, Any], workers: int) -> in
         from waybridge.cli.workers import run_workers  # noqa: PLC0415 - only where it is asked for
 
         return run_workers(settings, workers, config, overrides)
-    run(_serve(settings))
+    run(serve_until_signal(settings))
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def serve_until_signal(settings: Settings, *, reuse_port: bool = False) -> None:
+    """Serves until SIGTERM or SIGINT, then flushes and returns."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with serving(settings) as (house, url):
+    async with serving(settings, reuse_port=reuse_port) as (house, url):
         log.info("Waybridge is ready", url=url, node=house.node.id, devices=len(house.roster))
         await stop.wait()
         log.info("Stopping")
@@ -58,7 +59,7 @@ async def serving(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
     port = listening.getsockname()[1]
     settings = settings.on(settings.server.host, port)
     try:
-        house = House(settings, shared_file=reuse_port)
+        house = House(settings, shared_file=reuse_port and settings.database_url.startswith("sqlite"))
         async with house.living():
             app = make_app(house)
             runner = GuardedRunner(app, shutdown_timeout=STOP_SECONDS)

@@ -45,13 +45,25 @@ async def load(
     def some(question: Select[Any], column: Any) -> Select[Any]:
         return question if device_ids is None else question.where(column.in_(device_ids))
 
-    for row in await conn.execute(some(select(devices), devices.c.id)):
+    newer = trips.alias("newer")
+    newest_trips = select(trips).where(
+        ~select(newer.c.id)
+        .where(newer.c.source_id == trips.c.source_id, newer.c.started_us > trips.c.started_us)
+        .exists()
+    )
+    periods = select(sharing_periods).where(sharing_periods.c.kind == "source", sharing_periods.c.ended_us.is_(None))
+    device_rows = (await conn.execute(some(select(devices), devices.c.id))).all()
+    source_rows = (await conn.execute(some(select(sources), sources.c.device_id))).all()
+    last_rows = (await conn.execute(some(select(last), last.c.device_id))).all()
+    period_rows = (await conn.execute(some(periods, sharing_periods.c.device_id))).all()
+    trip_rows = (await conn.execute(some(newest_trips, trips.c.device_id))).all()
+    # From here on nothing waits, so that no reader ever sees half of it.
+    for row in device_rows:
         device = roster.by_id(row.id) or roster.add_device(Device(row.id, row.instance_id, row.device_token))
         _fill_device(device, row)
-    for row in await conn.execute(some(select(sources), sources.c.device_id)):
+    for row in source_rows:
         _fill_source(roster, row, default_policy)
-    newest = some(select(last), last.c.device_id)
-    for row in await conn.execute(newest):
+    for row in last_rows:
         source = roster.source_by_id(row.source_id)
         if source is not None:
             if row.milestone:
@@ -59,41 +71,25 @@ async def load(
             else:
                 source.last = _fix(row)
             source.highest_sent_us = max(source.highest_sent_us, row.sent_us)
-    await _load_periods_and_trips(conn, roster, device_ids)
-    winners = select(devices.c.id, devices.c.winner_source_id).where(devices.c.winner_source_id.is_not(None))
-    for row in await conn.execute(some(winners, devices.c.id)):
-        device_now, source = roster.by_id(row.id), roster.source_by_id(row.winner_source_id)
-        if device_now is not None and source is not None and source.device is device_now:
-            device_now.winner = source
+    _fill_periods_and_trips(roster, period_rows, trip_rows)
+    for row in device_rows:
+        device_now, winner = roster.by_id(row.id), roster.source_by_id(row.winner_source_id or 0)
+        if device_now is not None and winner is not None and winner.device is device_now:
+            device_now.winner = winner
 
 
-async def _load_periods_and_trips(conn: AsyncConnection, roster: Roster, device_ids: Sequence[int] | None) -> None:
-    if device_ids is not None:
-        for device_id in device_ids:
-            device = roster.by_id(device_id)
-            for source in device.sources if device is not None else ():
-                source.period = None
-    periods = select(sharing_periods).where(sharing_periods.c.kind == "source", sharing_periods.c.ended_us.is_(None))
-    newer = trips.alias("newer")
-    newest_trips = select(trips).where(
-        ~select(newer.c.id)
-        .where(newer.c.source_id == trips.c.source_id, newer.c.started_us > trips.c.started_us)
-        .exists()
-    )
-    if device_ids is not None:
-        periods = periods.where(sharing_periods.c.device_id.in_(device_ids))
-        newest_trips = newest_trips.where(trips.c.device_id.in_(device_ids))
-    for row in await conn.execute(periods):
-        source_now = roster.source_by_id(row.source_id)
-        if source_now is not None:
-            source_now.period = Period(
+def _fill_periods_and_trips(roster: Roster, period_rows: Sequence[Row[Any]], trip_rows: Sequence[Row[Any]]) -> None:
+    for row in period_rows:
+        source = roster.source_by_id(row.source_id)
+        if source is not None:
+            source.period = Period(
                 row.id, row.sharing_id, row.began_us, row.ends_us, row.start_cause, row.shared_by, row.shared_with,
                 row.chat_id,
             )  # fmt: skip
-    for row in await conn.execute(newest_trips):
-        source_now = roster.source_by_id(row.source_id)
-        if source_now is not None:
-            source_now.trip = Trip(row.id, row.track_token, row.started_us, row.ended_us)
+    for row in trip_rows:
+        source = roster.source_by_id(row.source_id)
+        if source is not None:
+            source.trip = Trip(row.id, row.track_token, row.started_us, row.ended_us)
 
 
 async def device_ids_of(
@@ -121,6 +117,11 @@ async def device_ids_of(
             select(devices.c.id).where(devices.c.id.in_(set(found.values()))).order_by(devices.c.id).with_for_update()
         )
     return found
+
+
+async def existing_devices(conn: AsyncConnection, device_ids: Sequence[int]) -> list[int]:
+    """Which of these devices there are."""
+    return list((await conn.execute(select(devices.c.id).where(devices.c.id.in_(device_ids)))).scalars())
 
 
 async def lock_devices(tx: Tx, device_ids: Sequence[int]) -> None:
@@ -371,6 +372,7 @@ def _fill_source(roster: Roster, row: Row[Any], default_policy: DefaultPolicy) -
     source.rank = row.rank
     source.fallback_after_us = None if row.fallback_after_seconds is None else int(row.fallback_after_seconds * 1e6)
     source.vendor_online = row.vendor_online
+    source.last = source.milestone = source.period = None  # what is there follows from the rows
     roster.add_source(source)
     device.sources.sort(key=lambda each: (each.rank, each.id))
 
