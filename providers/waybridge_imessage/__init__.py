@@ -10,9 +10,18 @@ from waybridge_imessage.provider import IMessage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["IMessage", "waybridge_providers"]
+    import typer
+
+__all__ = ["IMessage", "waybridge_commands", "waybridge_providers"]
 
 
 @hookimpl
 def waybridge_providers() -> Sequence[type[Provider[Any]]]:
     return [IMessage]
+
+
+@hookimpl
+def waybridge_commands(simulate: typer.Typer) -> None:
+    from waybridge_imessage.simulator_command import command  # noqa: PLC0415 - only where it is asked for
+
+    simulate.command("linq")(command)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TRIES = 3
 LONGEST_WAIT = 60.0
+UNTOLD_WAIT = 60.0
 UNAUTHORISED, DENIED = 2004, 2005
 SERVER_ERROR = HTTPStatus.INTERNAL_SERVER_ERROR
 LARGEST_BODY = 2_097_152
@@ -83,7 +84,7 @@ class Linq:
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise SourceUnavailable("Linq's answer was lost; the person may have been asked") from error
             else:
-                self._judge(reply, opt_out=True)
+                self._judge_request(reply)
                 return
 
     async def people(self, chat: str) -> list[str]:
@@ -153,6 +154,17 @@ class Linq:
                 if len(body) > LARGEST_BODY:
                     raise SourceUnavailable("Linq's answer is too large")
             return _Reply(response.status, response.headers.copy(), bytes(body))
+
+    def _judge_request(self, reply: _Reply) -> None:
+        """A limit always names its wait; a failure never does, so that nobody takes it for a limit."""
+        if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+            wait = self._retry_after(reply)
+            raise SourceUnavailable(
+                "Linq limits requests to this chat", retry_after=UNTOLD_WAIT if wait is None else wait
+            )
+        if _transient(reply.status):
+            raise SourceUnavailable(f"Linq answered {reply.status}; the person may have been asked")
+        self._judge(reply, opt_out=True)
 
     def _judge(self, reply: _Reply, *, opt_out: bool = False) -> None:
         """Returns for 2xx. A 403 is about the key, but for codes of the recipient's own (he opted out)."""

@@ -82,6 +82,10 @@ class LinqSimulator:
         self.base_url = f"http://{host}:{bound}/api/partner"
         return self.base_url
 
+    def settings(self) -> dict[str, str]:
+        """The settings of a connection to it."""
+        return {"api_key": self.api_key, "base_url": self.base_url}
+
     async def stop(self) -> None:
         """Stops answering and delivering; what it knows is kept, so that it can start again."""
         await self.deliveries.close()

@@ -89,8 +89,8 @@ async def run(
     url = await linq.start(host, port)
     try:
         say(f"Linq stand-in at {url}")
-        say(f'api_key = "{api_key}"')
-        say(f'base_url = "{url}"')
+        for name, value in linq.settings().items():
+            say(f'{name} = "{value}"')
         if target:
             say(f'webhook_signing_secret = "{linq.subscribe(target, secret=secret)}"')
         routes = {}
@@ -113,11 +113,16 @@ async def run(
 
 
 async def drive(
-    linq: LinqSimulator, routes: Mapping[str, Route], *, speed_kmh: float = 5.0, every: float = 5.0
+    linq: LinqSimulator,
+    routes: Mapping[str, Route],
+    *,
+    speed_kmh: float = 5.0,
+    every: float = 5.0,
+    stop: asyncio.Event | None = None,
 ) -> None:
-    """Moves people along their routes ([lon, lat] points, there and back) for ever."""
+    """Moves people along their routes ([lon, lat] points, there and back) until `stop` is set."""
     metres = dict.fromkeys(routes, 0.0)
-    while True:
+    while stop is None or not stop.is_set():
         for index, (handle, route) in enumerate(routes.items()):
             linq.move(handle, *along(route, metres[handle]))
             metres[handle] += speed_kmh * (0.8 + 0.1 * (index % 5)) / 3.6 * every

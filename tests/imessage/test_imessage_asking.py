@@ -126,6 +126,14 @@ async def test_a_limited_chat_is_told_with_the_vendors_wait_and_never_tried_agai
     assert linq.prompts == [chat]
 
 
+async def test_a_limit_without_a_wait_is_still_a_limit(asking: Gateway, linq: LinqSimulator) -> None:
+    chat = linq.add_chat(ANNA)
+    linq.faults.rate_limited, linq.faults.retry_after = 1, None
+    with pytest.raises(SourceUnavailable) as limited:
+        await asking.shown.ask(chat)
+    assert limited.value.retry_after == 60
+
+
 @pytest.mark.parametrize("fault", ["lose_answers", "server_errors"])
 async def test_a_lost_or_broken_answer_is_never_asked_twice(asking: Gateway, linq: LinqSimulator, fault: str) -> None:
     chat = linq.add_chat(ANNA)
