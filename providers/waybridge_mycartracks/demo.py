@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from waybridge import DemoSite
-
 from waybridge_mycartracks.simulator import MyCarTracksSimulator
 
 VANS = 2

@@ -16,11 +16,11 @@ from waybridge import (
     Report,
     SourceKey,
 )
+from waybridge_mycartracks.demo import MyCarTracksDemo
 from waybridge_mycartracks.ledger import Ledger, profile
 from waybridge_mycartracks.live import Arrival, Live
 from waybridge_mycartracks.rest import Rest
 from waybridge_mycartracks.settings import LEAST_INTERVAL, MyCarTracksSettings
-from waybridge_mycartracks.demo import MyCarTracksDemo
 from waybridge_mycartracks.simulator import MyCarTracksSimulator
 
 if TYPE_CHECKING:

@@ -68,7 +68,7 @@ def command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 9401,
     vehicles: Annotated[int, typer.Option(min=0, max=10_000, help="Vehicles that drive.")] = 3,
-    routes: Annotated[Path | None, typer.Option(help="JSON: a list, or an object, of lists of [lon, lat].")] = None,
+    routes: Annotated[Path | None, typer.Option(help="JSON: a list, or an object, of lists of lon,lat pairs.")] = None,
     speed: Annotated[float, typer.Option(help="Mean speed, km/h.")] = 40.0,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between fixes.")] = 5.0,
     client_id: Annotated[str, typer.Option(help="The API client that is let in.")] = "simulated-client.mycartracks.com",
@@ -78,7 +78,7 @@ def command(
     heartbeat: Annotated[int, typer.Option(min=1, help="Seconds between heartbeats.")] = 30,
     refuse: Annotated[
         list[str] | None,
-        typer.Option(help="WHAT=STATUS[/RETRY_AFTER]: refuse every token, lastPositions or stream request."),
+        typer.Option(help="WHAT=STATUS or WHAT=STATUS/SECONDS: refuse every token, lastPositions or stream request."),
     ] = None,
     fault: Annotated[
         list[str] | None, typer.Option(help="NAME or NAME=VALUE: any other fault, e.g. mute, drop_after=20.")

@@ -204,6 +204,10 @@ def test_the_command_can_be_mounted_and_explains_itself() -> None:
     cli.command("mycartracks")(MyCarTracks.simulator.command)
 
     answer = CliRunner().invoke(cli, ["--fault", "nothing"])
+    helping = CliRunner().invoke(cli, ["--help"])
+
+    assert helping.exit_code == 0
+    assert "WHAT=STATUS/SECONDS" in helping.output.replace("\n", " ")
 
     assert MyCarTracks.simulator.command is command
     assert answer.exit_code == 2
