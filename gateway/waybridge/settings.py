@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from waybridge.configuration import SHORTEST_SECRET, kept_secret, merged, read_environment, read_toml, sentences
+from waybridge.configuration import SHORTEST_SECRET, sentences
 from waybridge.errors import ConfigurationError
+from waybridge.settings_sources import Places, reading, sources_of
 from waybridge.settings_tables import (
     DEFAULT_INSTANCE,
     NATIVE,
@@ -29,7 +31,6 @@ from waybridge.settings_tables import (
     MapSettings,
     Network,
     PluginTables,
-    Section,
     ServerSettings,
     SharingSettings,
     StoreSettings,
@@ -65,8 +66,19 @@ KEY_FILE = "waybridge.key"
 HIGHEST_PORT = 65_535
 
 
-class Settings(Section):
-    """The whole configuration. Made by `load`, or in tests by `Settings(secret_keys=[...])`."""
+class Settings(BaseSettings):
+    """The whole configuration. Made by `load`, or of its arguments alone by `Settings(secret_keys=[...])`."""
+
+    model_config = SettingsConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        env_prefix="WAYBRIDGE_",
+        env_nested_delimiter="__",
+    )
 
     public_base_url: HttpBase = ""
     share_page_base_url: HttpBase = ""
@@ -92,6 +104,19 @@ class Settings(Section):
     instances: Annotated[tuple[Instance, ...], Field(strict=False)] = ()
     connections: Annotated[tuple[Connection, ...], Field(strict=False)] = ()
     plugins: PluginTables = PluginTables()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments over the environment over the file over the kept secret; see settings_sources.py."""
+        del env_settings, dotenv_settings, file_secret_settings  # they read the process's own environment and folder
+        return init_settings, *sources_of(settings_cls)
 
     @field_validator("secret_keys")
     @classmethod
@@ -206,12 +231,10 @@ def load(
     if config is None and environ.get("WAYBRIDGE_CONFIG"):
         config = Path(environ["WAYBRIDGE_CONFIG"])
     file = cwd / (config or FILE)
-    tree = read_toml(file) if config is not None or file.exists() else {}
-    tree = merged(merged(tree, read_environment(Settings, environ)), dict(overrides or {}))
-    if "secret_keys" not in tree:
-        tree["secret_keys"] = [kept_secret(cwd / KEY_FILE)]
+    places = Places(file if config is not None or file.exists() else None, environ, cwd / KEY_FILE)
     try:
-        settings = Settings.model_validate(tree)
+        with reading(places):
+            settings = Settings(**(overrides or {}))
     except ValidationError as error:
         raise ConfigurationError(sentences(error, Settings)) from None
     return settings.model_copy(update={"database_url": _in_folder(settings.database_url, cwd)})

@@ -195,6 +195,39 @@ def test_the_command_line_wins_over_the_environment(tmp_path):
     assert settings.on("127.0.0.1", 5).base_url == "http://127.0.0.1:5"
 
 
+def test_nothing_is_read_that_was_not_handed_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("WAYBRIDGE_SERVER__PORT", "99")
+    monkeypatch.setenv("WAYBRIDGE_SERVR__PORT", "99")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "waybridge.toml").write_text("history_days = 3\n")
+    (tmp_path / ".env").write_text("WAYBRIDGE_HISTORY_DAYS=4\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    alone = Settings(secret_keys=[SECRET])
+    loaded_elsewhere = load(cwd=elsewhere, environ={})
+
+    assert (alone.server.port, alone.history_days) == (8080, 7)
+    assert (loaded_elsewhere.server.port, loaded_elsewhere.history_days) == (8080, 7)
+
+
+def test_sources_are_forgotten_after_a_load_that_fails(tmp_path):
+    refusal(tmp_path, "history_days = -1", WAYBRIDGE_SERVER__PORT="99")
+
+    assert Settings(secret_keys=[SECRET]).server.port == 8080
+
+
+def test_the_command_line_leaves_the_rest_of_a_table_to_the_file(tmp_path):
+    (tmp_path / "waybridge.toml").write_text("[server]\nhost = '::1'\nport = 1\n[[instances]]\nid = 'a'\n")
+    environ = {"WAYBRIDGE_SERVER__TRUSTED_PROXIES": "10.0.0.0/8", "WAYBRIDGE_INSTANCES__0__NAME": "A"}
+
+    settings = load(cwd=tmp_path, environ=environ, overrides={"server": {"port": 7}})
+
+    assert settings.base_url == "http://[::1]:7"
+    assert settings.server.trusted_proxies == ("10.0.0.0/8",)
+    assert [(instance.id, instance.name) for instance in settings.instances] == [("a", "A")]
+
+
 def test_another_file_can_be_named(tmp_path):
     (tmp_path / "other.toml").write_text("[server]\nport = 5\n")
 
