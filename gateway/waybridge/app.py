@@ -164,6 +164,7 @@ class House:
             history=settings.history_days > 0,
             filters=self.plugins.filters(),
             exclusive=self.exclusive,
+            most_ahead_us=int(settings.limits.future_reject_seconds * 1e6),
         )
         self.connections = Connections(
             self.store,

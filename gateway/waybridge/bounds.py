@@ -15,7 +15,7 @@ MAX_EXTRA = 16_384
 SUSPECT = 2
 
 
-class Refused(Exception):  # noqa: N818 - a verdict, caught where it is asked for
+class Refused(Exception):
     """A position that is not taken: which field, and why."""
 
     def __init__(self, field: str, error: str) -> None:
@@ -40,8 +40,8 @@ class Checked(msgspec.Struct, frozen=True, gc=False, array_like=True):
     extra: str | None
 
 
-def check(position: Position, received_us: int, future_skew_us: int) -> Checked:
-    """Applies every rule to one position. Raises Refused."""
+def check(position: Position, received_us: int, future_skew_us: int, most_ahead_us: int = AHEAD_US) -> Checked:
+    """Applies every rule to one position; `most_ahead_us` is the furthest ahead of the clock. Raises Refused."""
     latitude = _number("latitude", position.latitude)
     if not -90.0 <= latitude <= 90.0:
         raise Refused("latitude", "must be between -90 and 90")
@@ -55,10 +55,11 @@ def check(position: Position, received_us: int, future_skew_us: int) -> Checked:
     if sent_us < EARLIEST_US:
         raise Refused("recorded_at", "must not be before 2000-01-01")
     ahead = sent_us - received_us
-    if ahead > AHEAD_US:
-        raise Refused("recorded_at", "must not be more than 24 hours ahead")
+    if ahead > most_ahead_us:
+        raise Refused("recorded_at", f"must not be more than {_span(most_ahead_us)} ahead")
     suspect = ahead > future_skew_us
-    if position.track_token is not None and (not 0 < len(position.track_token) <= 200 or "\x00" in position.track_token):
+    trip = position.track_token
+    if trip is not None and (not 0 < len(trip) <= 200 or "\x00" in trip):
         raise Refused("track_token", "must be 1 to 200 characters without NUL")
     return Checked(
         sent_us,
@@ -73,6 +74,11 @@ def check(position: Position, received_us: int, future_skew_us: int) -> Checked:
         _heading(position.heading_deg),
         _extra(position),
     )
+
+
+def _span(us: int) -> str:
+    hours, rest = divmod(us, 3_600_000_000)
+    return f"{us / 1e6:g} seconds" if rest else f"{hours} hours"
 
 
 def _number(field: str, value: object) -> float:

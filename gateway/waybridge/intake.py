@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from waybridge import metrics
-from waybridge.bounds import Checked, Refused, check
+from waybridge.bounds import AHEAD_US, Checked, Refused, check
 from waybridge.errors import StoreUnavailable
 from waybridge.facade import Filter
 from waybridge.model import EPOCH, Position, Report, from_us
@@ -70,6 +70,7 @@ class Intake:
         history: bool = True,
         filters: Sequence[Filter] = (),
         exclusive: bool = True,
+        most_ahead_us: int = AHEAD_US,
     ) -> None:
         self._store = store
         self._roster = roster
@@ -80,6 +81,7 @@ class Intake:
         self._history = history
         self._filters = tuple(filters)
         self._exclusive = exclusive
+        self._most_ahead_us = most_ahead_us
         self._pending: list[Item] = []
         self._waiting = 0
         self._task: asyncio.Task[None] | None = None
@@ -131,7 +133,7 @@ class Intake:
             return index, report, None
         received_us = now_us if report.received_at is None else _received(report, now_us)
         try:
-            checked = check(report, received_us, policy.future_skew_us)
+            checked = check(report, received_us, policy.future_skew_us, self._most_ahead_us)
             for each in self._filters:
                 reason = each.refuse(report, self._newest(policy, report))
                 if reason is not None:

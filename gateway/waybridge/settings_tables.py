@@ -149,7 +149,6 @@ class LimitSettings(Section):
     body_bytes: Count = 65_536
     public_frame_bytes: Count = 4_096
     tenant_frame_bytes: Count = 65_536
-    positions_per_batch: Count = 1_000
     page_size: Count = 50
     page_size_max: Count = 500
     track_points: Count = 5_000

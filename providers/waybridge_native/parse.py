@@ -88,11 +88,12 @@ class Parser:
     """Parses the bodies of one connection.
 
     `source` makes the key of an external id; the keys are kept and shared between positions, and forgotten all
-    at once when there are too many.
+    at once when there are too many. `most` is how many positions one body may hold.
     """
 
-    def __init__(self, source: Callable[[str], SourceKey]) -> None:
+    def __init__(self, source: Callable[[str], SourceKey], most: int = MAX_POSITIONS) -> None:
         self._source = source
+        self._most = most
         self._keys: dict[str, tuple[SourceKey, int]] = {}
 
     def parse(self, body: bytes) -> Parsed:
@@ -111,7 +112,7 @@ class Parser:
                 batch = _decode_batch(body)
                 items: list[_Item] = batch.positions
                 instance_id, colons = batch.instance_id, 1
-                if not 0 < len(items) <= MAX_POSITIONS:
+                if not 0 < len(items) <= self._most:
                     return None
             else:
                 single = _decode_single(body)
@@ -180,8 +181,8 @@ class Parser:
         items = tree.get("positions", [tree])
         if not isinstance(items, list):
             raise InvalidBody("positions", "must be a list")
-        if not 0 < len(items) <= MAX_POSITIONS:
-            raise InvalidBody("positions", f"must hold 1 to {MAX_POSITIONS} positions, not {len(items)}")
+        if not 0 < len(items) <= self._most:
+            raise InvalidBody("positions", f"must hold 1 to {self._most} positions, not {len(items)}")
         positions, rejected, indexes = [], [], []
         for index, item in enumerate(items):
             try:

@@ -24,7 +24,7 @@ from waybridge import (
     canonical_token,
 )
 from waybridge_native.demo import NativeDemo
-from waybridge_native.parse import InvalidBody, MalformedBody, Parser
+from waybridge_native.parse import MAX_POSITIONS, InvalidBody, MalformedBody, Parser
 from waybridge_native.profile import PLACEHOLDER, fetch_profile
 
 _encode = msgspec.json.Encoder().encode
@@ -33,10 +33,14 @@ _UNDECLARED: Final = frozenset({"", "application/octet-stream", "application/x-w
 
 
 class NativeSettings(ProviderSettings):
-    """`profile_url` has the place `{device_token}`; `profile_token` is sent to it as a bearer token."""
+    """`profile_url` has the place `{device_token}`; `profile_token` is sent to it as a bearer token.
+
+    `positions_per_batch` is how many positions one request or frame may hold.
+    """
 
     profile_url: str | None = Field(default=None, max_length=2000)
     profile_token: SecretStr | None = None
+    positions_per_batch: int = Field(default=MAX_POSITIONS, ge=1, le=MAX_POSITIONS)
 
     @field_validator("profile_url")
     @classmethod
@@ -60,7 +64,7 @@ class Native(Provider[NativeSettings]):
 
     def __init__(self, settings: NativeSettings, context: ProviderContext) -> None:
         super().__init__(settings, context)
-        self._parser = Parser(partial(SourceKey, context.connection_id))
+        self._parser = Parser(partial(SourceKey, context.connection_id), settings.positions_per_batch)
 
     async def check(self) -> None:
         """Nothing to prove: devices come to us, and profiles are fetched only when somebody asks."""
