@@ -8,9 +8,9 @@ import json
 
 import pytest
 from aiohttp import web
-from api_fakes import FakeAuth, FakeOrigins, FakePrincipal
 from yarl import URL
 
+from api.api_fakes import FakeAuth, FakeOrigins, FakePrincipal
 from waybridge.api.address import ClientAddress
 from waybridge.api.bodies import Body, Paging, QueryBool, Whole
 from waybridge.api.cors import CrossOrigin
