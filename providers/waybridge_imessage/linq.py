@@ -6,6 +6,7 @@ person's phone: it is sent again only when the connection was never made.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ LONGEST_WAIT = 60.0
 UNTOLD_WAIT = 60.0
 UNAUTHORISED, DENIED = 2004, 2005
 SERVER_ERROR = HTTPStatus.INTERNAL_SERVER_ERROR
+CONCURRENT_READS = 4
 LARGEST_BODY = 2_097_152
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10, sock_connect=5)
 GEO_JSON = {"Accept": "application/geo+json"}
@@ -62,6 +64,7 @@ class Linq:
         self._key = settings.api_key
         self._session = context.session
         self._clock = context.clock
+        self._slots = asyncio.Semaphore(CONCURRENT_READS)
 
     async def location(self, chat: str) -> Reading:
         """Where the people of a chat are who share with us."""
@@ -116,7 +119,8 @@ class Linq:
             cause: Exception | None = None
             told: float | None = None
             try:
-                reply = await self._send("GET", path, headers)
+                async with self._slots:  # held while a read is on the wire, not while it waits for its next try
+                    reply = await self._send("GET", path, headers)
             except (aiohttp.ClientError, TimeoutError) as error:
                 cause, said = error, "Linq cannot be reached"
             else:

@@ -35,7 +35,6 @@ EAGER_FOR = 3.0
 RECONCILE_EVERY = 600.0
 RECONCILE_AGAIN = 60.0
 CONFIRM_AFTER = timedelta(seconds=60)
-CONCURRENT_READS = 4
 CHECK = "check/"
 
 
@@ -47,7 +46,6 @@ class Poller:
         self._context = context
         self._linq = linq
         self._schedule = Schedule(settings.poll_interval_seconds)
-        self._slots = asyncio.Semaphore(CONCURRENT_READS)
         self._nudged = asyncio.Event()
         self._eager_until = 0.0
         self._people: dict[str, Person] = {}
@@ -156,15 +154,11 @@ class Poller:
 
     def _start_due_reads(self) -> None:
         for chat in self._schedule.due(self._now(), active=self._active(), reading=self._reading()):
-            task = asyncio.create_task(self._read(chat), name=f"imessage read {self._context.connection_id}")
+            task = asyncio.create_task(self._linq.location(chat), name=f"imessage read {self._context.connection_id}")
             self._reads[task] = (chat, self._context.clock.now())
 
     def _reading(self) -> set[str]:
         return {chat for chat, _ in self._reads.values()}
-
-    async def _read(self, chat: str) -> Reading:
-        async with self._slots:
-            return await self._linq.location(chat)
 
     async def _wait(self) -> None:
         """Until a read ends, a nudge comes, the next read is due, or it is time to look at the state again."""
