@@ -90,22 +90,25 @@ def command(
         paths = None if routes is None else read_routes(routes)
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from error
-    asyncio.run(
-        _until_stopped(
-            host=host,
-            port=port,
-            vehicles=vehicles,
-            routes=paths,
-            speed_kmh=speed,
-            every=every,
-            client_id=client_id,
-            client_secret=client_secret,
-            session_seconds=session,
-            token_seconds=token,
-            heartbeat_seconds=heartbeat,
-            faults=faults,
-        )
+    serving = _until_stopped(
+        host=host,
+        port=port,
+        vehicles=vehicles,
+        routes=paths,
+        speed_kmh=speed,
+        every=every,
+        client_id=client_id,
+        client_secret=client_secret,
+        session_seconds=session,
+        token_seconds=token,
+        heartbeat_seconds=heartbeat,
+        faults=faults,
     )
+    try:
+        asyncio.run(serving)
+    except OSError as error:
+        typer.echo(f"cannot listen on {host}:{port}: {error.strerror or error}", err=True)
+        raise typer.Exit(1) from error
 
 
 async def _until_stopped(**options: Any) -> None:
