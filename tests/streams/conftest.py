@@ -20,15 +20,17 @@ from waybridge.api.realtime import RealtimeApi
 from waybridge.api.server import edge, mount
 from waybridge.api.share_public import SharePublicApi
 from waybridge.api.sharing import SharingApi
+from waybridge.api.streams import StreamsApi
 from waybridge.bus import DeviceEvent, Fix, MemoryBus, PositionEvent
 from waybridge.errors import Unauthorized
 from waybridge.limits import MemoryLimiter, buckets
 from waybridge.roster import Device, Roster
-from waybridge.settings_tables import LimitSettings
+from waybridge.settings_tables import LimitSettings, StreamSettings
 from waybridge.store.engine import Store
 from waybridge.store.migrate import migrate
 from waybridge.streams.fanout import Fanout
 from waybridge.streams.realtime import RealtimeFeeds
+from waybridge.streams.sessions import StreamSessions
 from waybridge.streams.shares import ShareChannels
 
 
@@ -95,6 +97,8 @@ class Live(World):
     fanout: Fanout
     channels: ShareChannels
     feeds: RealtimeFeeds
+    streams: StreamSessions
+    streams_settings: StreamSettings
     url: str
     http: aiohttp.ClientSession
 
@@ -121,6 +125,12 @@ class Live(World):
         if first:
             await ws.send_json({"type": "authenticate", "instance_id": INSTANCE, **first})
         return ws
+
+    async def stream(self, **wanted: Any) -> dict[str, Any]:
+        status, answer = await self.call("POST", "/streams", json={"instance_id": INSTANCE, **wanted})
+        assert status == 201, answer
+        found: dict[str, Any] = answer
+        return found
 
     async def link(self, **wanted: Any) -> tuple[str, str]:
         """(session id, share token) of a new session over HTTP."""
@@ -182,13 +192,21 @@ async def make_live(folder: Any, limits: LimitSettings, **more: Any) -> AsyncIte
     realtime = RealtimeApi(
         Tokens(), live.feeds, live.fanout, limits, instance_exists=lambda instance_id: instance_id == INSTANCE
     )
-    parts = (SharingApi(live.sharing, limits), public, realtime)
+    live.streams_settings = more.get("streams", StreamSettings())
+    live.streams = StreamSessions(live.fanout, roster, store, live.streams_settings, node_id="n1")
+    bus.attach(live.streams.on_events)
+    streams = StreamsApi(
+        live.streams, live.fanout, CrossOrigin(NoInstances()), limits, live.streams_settings,
+        base_url=lambda: live.url,
+    )  # fmt: skip
+    parts = (SharingApi(live.sharing, limits), public, realtime, streams)
     runner = await serve(live, [operation for part in parts for operation in part.operations()])
     live.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
     yield live
     await live.http.close()
     await live.fanout.close()
     await live.channels.close()
+    await live.streams.close()
     await runner.cleanup()
     await store.close()
 
@@ -197,6 +215,14 @@ class RealClock:
     @property
     def now_us(self) -> int:
         return time.time_ns() // 1000
+
+
+@pytest.fixture
+async def brief(tmp_path: Any) -> AsyncIterator[Live]:
+    """Streams live a second and beat ten times in it."""
+    settings = StreamSettings(lifetime_seconds=1.0, heartbeat_seconds=0.1, min_interval_seconds=0.05)
+    async for made in make_live(tmp_path, OPEN, streams=settings):
+        yield made
 
 
 OPEN = LimitSettings(

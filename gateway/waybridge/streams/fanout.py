@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waybridge import metrics
-from waybridge.streams.wire import LAST_CHUNK, CloseCode, close_frame, text_frame
+from waybridge.streams.wire import FINAL, LAST_CHUNK, SSE_STAY_AWAY, CloseCode, close_frame, text_frame
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -32,6 +32,7 @@ HOLD_BYTES = 4_096
 REFILL_BYTES = 32_768
 """What a viewer that catches up gets at a time."""
 SWEEP_SECONDS = 0.02
+WATCH_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
 """How long a closed connection may take to go before it is torn down."""
 
@@ -76,9 +77,9 @@ class Viewer:
         return self._fanout.time()
 
     @property
-    def behind(self) -> bool:
-        """Whether it owes reading: what is sent now is kept as keys."""
-        return bool(self._pending)
+    def ready(self) -> bool:
+        """Whether a frame written now goes out at once."""
+        return self.open and not self._pending and self.transport.get_write_buffer_size() <= HOLD_BYTES
 
     def send(self, frame: bytes, key: Hashable) -> bool:
         """Writes a frame, or keeps its key for later when the viewer is behind; tells whether it was written."""
@@ -124,6 +125,11 @@ class Viewer:
         """Owes a key no more."""
         self._pending.pop(key, None)
 
+    async def until_closed(self) -> None:
+        """Waits for a connection without a reader of its own (server-sent events) to go."""
+        while not self.transport.is_closing():  # noqa: ASYNC110 - aiohttp tells nobody that a connection was lost
+            await asyncio.sleep(WATCH_SECONDS)
+
     def end(self, code: CloseCode, reason: str = "", *, last: bytes = b"") -> None:
         """Writes `last` and the close, and drops what was owed; the connection goes within CLOSE_SECONDS."""
         if not self.open:
@@ -131,7 +137,7 @@ class Viewer:
         self.closing = code
         self._pending.clear()
         if self._websocket is None:
-            self.transport.write(last + LAST_CHUNK)
+            self.transport.write(last + (SSE_STAY_AWAY if code in FINAL else b"") + LAST_CHUNK)
             self.transport.close()
         else:
             self.transport.write(last + close_frame(code, reason))

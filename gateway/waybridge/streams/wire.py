@@ -31,6 +31,12 @@ class CloseCode(IntEnum):
     REPLACED = 4009
 
 
+FINAL = frozenset(
+    {CloseCode.DONE, CloseCode.MISUSE, CloseCode.CREDENTIALS, CloseCode.NOT_YOUR_INSTANCE, CloseCode.REPLACED}
+)
+"""After these a client must not come back."""
+
+
 def text_frame(payload: bytes) -> bytes:
     """A whole, unmasked text frame of a server."""
     size = len(payload)
@@ -61,3 +67,5 @@ def chunk(data: bytes) -> bytes:
 
 
 LAST_CHUNK = b"0\r\n\r\n"
+SSE_STAY_AWAY = chunk(b"retry: 86400000\n\n")
+"""Server-sent events know no close code: a browser is asked to come back tomorrow."""
