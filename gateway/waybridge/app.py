@@ -30,11 +30,13 @@ from waybridge.api.instances import InstanceApi
 from waybridge.api.locations import LocationApi
 from waybridge.api.metadata import MetadataApi
 from waybridge.api.operations import Dispatcher, Operation
+from waybridge.api.realtime import RealtimeApi
 from waybridge.api.root import mount_root
 from waybridge.api.server import edge, mount
 from waybridge.api.service import ServiceApi
 from waybridge.api.share_public import SharePublicApi
 from waybridge.api.sharing import SharingApi
+from waybridge.api.streams import StreamsApi
 from waybridge.api.webhooks import WebhookOperations
 from waybridge.attaching import Attaching
 from waybridge.auth import Auth, Clients, OutsideKeys
@@ -65,6 +67,8 @@ from waybridge.store.engine import Store, Tx
 from waybridge.store.groups import members as group_members
 from waybridge.store.migrate import current, migrate
 from waybridge.streams.fanout import Fanout
+from waybridge.streams.realtime import RealtimeFeeds
+from waybridge.streams.sessions import StreamSessions
 from waybridge.streams.shares import ShareChannels
 from waybridge.supervisor import Node, Supervisor
 from waybridge.tracks import Tracks
@@ -154,6 +158,10 @@ class House:
         self.share_channels = ShareChannels(
             self.fanout, self.recipients, now_us=self.store.now_us, recheck_seconds=settings.sharing.recheck_seconds
         )
+        self.realtime_feeds = RealtimeFeeds(self.fanout, self.roster)
+        self.stream_sessions = StreamSessions(
+            self.fanout, self.roster, self.store, settings.streams, node_id=self.node.id
+        )
         self.intake = Intake(
             self.store,
             self.roster,
@@ -199,6 +207,7 @@ class House:
             every=(
                 ("history", TIDY_SECONDS, self.history.tidy),
                 ("shares purge", 3600.0, self.sharing.purge),
+                ("streams purge", 60.0, self.stream_sessions.purge),
                 ("gauges", 15.0, self._measure),
             ),
         )
@@ -302,6 +311,7 @@ class House:
             (self._know_everything, self.intake.close),
             (self._nothing, self.arrivals.close),
             (self._nothing, self.share_channels.close),
+            (self._nothing, self.stream_sessions.close),
             (self._nothing, self.fanout.close),
             (self.webhooks.start, self.webhooks.close),
             (lambda: self.supervisor.start(self.intake), self.supervisor.close),
@@ -333,11 +343,15 @@ class House:
             self.bus.follow(following.arrived, following.reread)
         self.bus.attach(self.arrivals.speeds.take)
         self.bus.attach(self.share_channels.on_events)
+        self.bus.attach(self.realtime_feeds.on_events)
+        self.bus.attach(self.stream_sessions.on_events)
 
     async def close_sockets(self, _app: web.Application) -> None:
         """Ends everything that is open (1001), so that stopping does not wait for clients."""
         self.slice.close()
+        self.realtime_feeds.close()
         await self.live_ingest.close()
+        await self.fanout.close()
 
     def operations(self) -> list[Operation]:
         """Everything that the API can do."""
@@ -364,6 +378,21 @@ class House:
             SharingApi(self.sharing, limits),
             SharePublicApi(
                 self.recipients, self.share_channels, self.fanout, self.limiter, buckets(limits), limits
+            ),
+            RealtimeApi(
+                self.auth,
+                self.realtime_feeds,
+                self.fanout,
+                limits,
+                instance_exists=lambda instance_id: instance_id in self.instances.ids(),
+            ),
+            StreamsApi(
+                self.stream_sessions,
+                self.fanout,
+                CrossOrigin(self.instances),
+                limits,
+                self.settings.streams,
+                base_url=lambda: self.settings.base_url,
             ),
             WebhookOperations(self.webhooks.subscriptions, self.webhooks.history),
         )
