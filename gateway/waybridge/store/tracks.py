@@ -93,7 +93,7 @@ async def _points(conn: AsyncConnection, source_id: int, trip_id: int, first: in
         text(POINTS[conn.dialect.name]), {"first": first, "last": last, "source": source_id, "trip": trip_id}
     )
     return [
-        Point(received if flags & SUSPECT else recorded, *rest) for recorded, received, flags, *rest in rows.tuples()
+        Point(row[1] if row[2] & SUSPECT else row[0], row[3], row[4], row[5], row[6], row[7], row[8]) for row in rows
     ]
 
 
@@ -103,7 +103,6 @@ async def history_minutes(conn: AsyncConnection) -> tuple[int, int] | None:
     return None if row[0] is None else (int(row[0]), int(row[1]))
 
 
-async def erase_points(conn: AsyncConnection, source_id: int, first: int, last: int) -> int:
-    """Deletes a source's history of some minutes; tells how many points there were."""
-    done = await conn.execute(text(ERASE[conn.dialect.name]), {"first": first, "last": last, "source": source_id})
-    return int(done.rowcount)
+async def erase_points(conn: AsyncConnection, source_id: int, first: int, last: int) -> None:
+    """Deletes a source's history of some minutes."""
+    await conn.execute(text(ERASE[conn.dialect.name]), {"first": first, "last": last, "source": source_id})
