@@ -102,7 +102,9 @@ class Linq:
         """The account's webhook subscriptions."""
         reply = await self._read("/v3/webhook-subscriptions", JSON_ONLY, tries=tries)
         listed = self._object(reply).get("subscriptions")
-        return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        if not isinstance(listed, list):
+            raise SourceUnavailable("Linq's answer is not understood: it lists no subscriptions")
+        return [one for one in listed if isinstance(one, dict)]
 
     async def create_subscription(self, fields: dict[str, Any]) -> dict[str, Any]:
         """A new subscription with its `signing_secret`, which is shown only here."""
