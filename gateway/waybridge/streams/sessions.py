@@ -84,7 +84,7 @@ class Stream:
                 "stream_id": self.row.stream_id,
                 "resumed": resumed,
                 "dropped": dropped,
-                "heartbeat_seconds": fleet.heartbeat_seconds,
+                "heartbeat_seconds": _plain(fleet.heartbeat_seconds),
                 "expires_at": iso_us(self.row.expires_us),
             }
         )
@@ -371,3 +371,7 @@ class StreamSessions:
             await work
         except StoreUnavailable:
             log.warning("A stream could not be looked up; the database is down")
+
+
+def _plain(seconds: float) -> int | float:
+    return int(seconds) if float(seconds).is_integer() else seconds
