@@ -366,7 +366,7 @@ async def test_a_claim_whose_worker_died_is_taken_again_after_its_lease_and_the_
     stuck = asyncio.create_task(first.deliverer.drain())
     await receiver.until(1)
 
-    clock.forward(29)
+    clock.forward(24)
     await second.deliverer.drain()
     assert receiver.ids == [event_id]
     clock.forward(2)

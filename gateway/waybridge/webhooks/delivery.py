@@ -47,7 +47,7 @@ LOOK_SECONDS = 1.0
 """How often a worker looks for what no wake-up told of (other nodes' work, leases that ended)."""
 DOWN_SECONDS = 1.0
 """How long to wait when the database does not answer."""
-LEASE_MARGIN_SECONDS = 15.0
+LEASE_MARGIN_SECONDS = 10.0
 """How much longer than an attempt's limit a lease lasts."""
 
 
