@@ -10,9 +10,11 @@ from urllib.parse import parse_qs
 import pytest
 from aiohttp import web
 from mycartracks_harness import Bench, HandClock, settle
+from yarl import URL
 
 from waybridge import CredentialsRejected, Position, SourceUnavailable
 from waybridge_mycartracks import simulator_server
+from waybridge_mycartracks.paging import Foreign, Next, next_page
 from waybridge_mycartracks.simulator import Refusal, Shape
 
 if TYPE_CHECKING:
@@ -347,6 +349,30 @@ async def test_endless_pages_end(desk: Desk, at_desk: Callable[..., Bench]) -> N
 
     desk.positions = fresh
     assert len(await positions(at_desk(requests_per_minute=6000))) == 100
+
+
+@pytest.mark.parametrize(
+    ("body", "link", "expected"),
+    [
+        ({"next": "/v3?page=2"}, None, Next(url=URL("http://vendor/v3?page=2"))),
+        ({"links": {"next": {"href": "?page=2"}}}, None, Next(url=URL("http://vendor/v3?page=2"))),
+        ({}, URL("http://vendor/v3?page=2"), Next(url=URL("http://vendor/v3?page=2"))),
+        ({"next": "http://vendor/v3?page=1"}, None, None),
+        ({"next": "http://vendor:81/v3"}, None, Foreign()),
+        ({"next": "https://vendor/v3"}, None, Foreign()),
+        ({"next": "http://user@vendor/v3"}, None, Foreign()),
+        ({"next": "http://[broken"}, None, Foreign()),
+        ({"next": None, "page": 1, "totalPages": 3}, None, Next(page=2)),
+        ({"page": {"number": 4, "totalPages": 1}}, None, None),
+        ({"page": True, "total": 9}, None, Next(page=1)),
+        ({"meta": {"hasNext": True, "currentPage": 7}}, None, Next(page=8)),
+        ({"hasMore": False}, None, None),
+        ({"data": []}, None, None),
+        ([1], None, None),
+    ],
+)
+def test_the_next_page_is_found_where_it_may_be_named(body: Any, link: URL | None, expected: object) -> None:
+    assert next_page(body, link, URL("http://vendor/v3?page=1"), asked=1, seen=5) == expected
 
 
 @pytest.mark.parametrize("way", ["body", "header"])

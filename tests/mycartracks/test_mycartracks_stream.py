@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mycartracks_harness import START, Bench, HandClock, settle
 
-from waybridge import CredentialsRejected, Offline, Position, Profile, SourceUnavailable
+from waybridge import CredentialsRejected, Offline, Position, Profile, SourceKey, SourceUnavailable
 from waybridge_mycartracks import MyCarTracks
-from waybridge_mycartracks.payload import FIELDS
+from waybridge_mycartracks.ledger import Ledger
+from waybridge_mycartracks.payload import FIELDS, Fix, parse_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -274,6 +275,23 @@ async def test_late_fixes_are_passed_on_for_history_and_do_not_rename(
     assert [said.full_name for said in ours.of(Profile)] == ["Now"]
 
 
+def test_a_row_that_is_older_than_what_came_live_takes_nothing_off() -> None:
+    def fix(second: int, online: bool) -> Fix:
+        recorded_at = START + timedelta(seconds=second)
+        row = {"vehicleId": 1, "latitude": 48.0, "longitude": 17.0, "recordedAt": recorded_at.isoformat()}
+        parsed = parse_row(row | {"onlineState": "online" if online else "offline"}, "kmh")
+        assert parsed is not None
+        return parsed
+
+    ledger = Ledger(lambda external_id: SourceKey("c", external_id), lambda _: None)
+    ledger.live(fix(10, online=True), START)
+
+    late, newer = ledger.row(fix(5, online=False)), ledger.row(fix(20, online=False))
+
+    assert [type(report) for report in late] == [Position]
+    assert [type(report) for report in newer] == [Position, Offline]
+
+
 async def test_a_refusal_while_running_ends_the_stream_for_good(
     vendor: MyCarTracksSimulator, bench: Callable[..., Bench], clock: HandClock
 ) -> None:
@@ -304,20 +322,20 @@ async def test_a_slow_socket_loses_nothing(
 async def test_a_receiver_that_does_not_take_holds_the_socket_back_and_gets_everything(
     vendor: MyCarTracksSimulator, bench: Callable[..., Bench], clock: HandClock
 ) -> None:
-    ours = bench()
+    ours = bench(page_size=1000)
     stream = ours.provider.stream()
-    for vehicle_id in range(1, 1201):
+    for vehicle_id in range(1, 3001):
         vendor.set_vehicle(vehicle_id)
     pull = asyncio.ensure_future(anext(stream))
     await settle()
-    for vehicle_id in range(1, 1201):
+    for vehicle_id in range(1, 3001):
         vendor.move(vehicle_id, 48.0, 17.0)
     await clock.advance(300)  # longer than any watchdog: a socket that we do not read is not silent
     seen: set[str] = set()
-    while len(seen) < 1200:
+    while len(seen) < 3000:
         said = await pull
         seen |= {one.source.external_id for one in getattr(said, "reports", [said]) if isinstance(one, Position)}
-        if len(seen) < 1200:
+        if len(seen) < 3000:
             pull = asyncio.ensure_future(anext(stream))
             await settle()
 
