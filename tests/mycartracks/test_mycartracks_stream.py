@@ -339,6 +339,7 @@ async def test_a_receiver_that_does_not_take_holds_the_socket_back_and_gets_ever
             pull = asyncio.ensure_future(anext(stream))
             await settle()
 
+    assert ours.counts["silent_socket"] == 0
     assert vendor.streams_created == 1
     await stream.aclose()
 
