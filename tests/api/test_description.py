@@ -66,12 +66,35 @@ class Seeds:
             device_token="van-1",
             group_id="seeded",
             client_id=client["client_id"],
+            client_secret=client["client_secret"],
             connection_id=connection["connection_id"],
             session_id=session.get("id") or self.ids.get("session_id", "x"),
             share_token=session.get("share_token") or self.ids.get("share_token", "x"),
             subscription_id=subscription.get("id") or self.ids.get("subscription_id", "x"),
             id=made.get("instance_id") or self.ids.get("id", "x"),
         )
+
+    def good(self, operation: str) -> Any:
+        """A body that an operation takes, where random ones seldom fit."""
+        return {
+            "POST /api/v1/clients": {"name": "c", "instances": ["acme"], "scope": "read write"},
+            "POST /api/v1/connections": {"provider": "driver_events", "instance_id": "acme"},
+            "POST /ingest/native/positions": {
+                "device_token": "van-1", "latitude": 1, "longitude": 2, "timestamp": _now(), "instance_id": "acme",
+            },
+            "PUT /api/v1/devices/{device_token}/sources": {
+                "sources": [{"connection_id": "native", "external_id": "van-1"}]
+            },
+            "POST /api/v1/webhook-subscriptions": {
+                "target_url": "https://hooks.example.com/y", "subscribed_events": ["device.*"], "instance_id": "acme",
+            },
+            "POST /api/v1/webhook-subscriptions/{subscription_id}/replay": {"since": 0},
+            "POST /oauth/token": {
+                "grant_type": "client_credentials",
+                "client_id": self.ids["client_id"],
+                "client_secret": self.ids["client_secret"],
+            },
+        }.get(operation)  # fmt: skip
 
     def _post(self, path: str, body: dict[str, Any], *, repeated: bool = False) -> dict[str, Any]:
         response = self._session.post(self._url + path, json=body, timeout=30)
@@ -112,11 +135,38 @@ def _explore(url: str, token: str, examples: int) -> tuple[dict[str, dict[int, i
         operation = result.ok()
         statuses = reached.setdefault(f"{operation.method.upper()} {operation.path}", defaultdict(int))
         seeds.plant()
+        failure = _reach(operation, seeds, token, url, statuses)
+        if failure is not None:
+            failures.append(failure)
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             failure = _run(operation, mode, seeds, token, url, examples, statuses)
             if failure is not None:
                 failures.append(failure)
     return reached, failures
+
+
+def _reach(operation, seeds, token, url, statuses) -> str | None:
+    """Calls an operation that random data seldom satisfies with data that does."""
+    name = f"{operation.method.upper()} {operation.path}"
+    body = seeds.good(name)
+    if body is None:
+        return None
+    names = {each.name for each in operation.path_parameters}
+    query = {"instance_id": "acme"} if any(each.name == "instance_id" for each in operation.query) else {}
+    case = operation.Case(
+        path_parameters={each: seeds.ids[each] for each in names},
+        query=query,
+        body=body,
+        media_type="application/x-www-form-urlencoded" if name == "POST /oauth/token" else "application/json",
+    )
+    headers = {"Authorization": f"Bearer {token}"} if name != "POST /oauth/token" else {}
+    response = case.call(base_url=url, headers=headers, timeout=30)
+    statuses[response.status_code] += 1
+    try:
+        case.validate_response(response, checks=[CHECKS.get_one(each) for each in CHECKED[:5]], headers=headers)
+    except (Exception, FailureGroup) as error:  # noqa: BLE001 - each one is told at the end
+        return f"{name}: {_told(error)}"
+    return None
 
 
 def _run(operation, mode, seeds, token, url, examples, statuses) -> str | None:

@@ -25,6 +25,7 @@ from waybridge.store.clients import ClientRow
 from waybridge.store.engine import Store, Tx
 
 ABSENT = "there is no such client"
+_WORDS = "|".join(SCOPES)
 
 
 def _one_line(text: str) -> str:
@@ -47,7 +48,11 @@ class ClientBody(Body):
     instances: Annotated[
         list[Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]{1,64}|\*)$")]], Field(min_length=1, max_length=100)
     ]
-    scope: Annotated[str, AfterValidator(_scope), Field(max_length=100, examples=["read write"])]
+    scope: Annotated[
+        str,
+        AfterValidator(_scope),
+        Field(max_length=100, json_schema_extra={"pattern": f"^({_WORDS})( ({_WORDS}))*$"}, examples=["read write"]),
+    ]
 
 
 class ClientApi:

@@ -45,7 +45,8 @@ def position(device: Device, now_us: int, when: Format) -> dict[str, Any]:
 
 def flat(device: Device, fix: Fix, now_us: int, when: Format) -> dict[str, Any]:
     extra = _extra(fix.extra) if fix.extra is not None else _NO_EXTRA
-    trip = device.trip
+    winner = device.winner
+    trip = winner.trip if winner is not None else None
     return {
         "device_token": device.token,
         "latitude": fix.latitude,
@@ -59,9 +60,9 @@ def flat(device: Device, fix: Fix, now_us: int, when: Format) -> dict[str, Any]:
         "locality": extra.locality,
         "battery": extra.battery,
         "track_token": trip.track_token if trip is not None and trip.id == fix.trip_id else None,
-        "provider": device.provider,
+        "provider": winner.policy.provider if winner is not None else None,
         "online": bool(device.online),
-        "sharing": device.sharing,
+        "sharing": winner is not None and winner.period is not None,
         "stale": device.stale(now_us),
         "age_seconds": age_seconds(fix, now_us),
         "time_suspect": bool(fix.flags & SUSPECT),

@@ -8,6 +8,7 @@ Each subject's file makes a list of operations; server.py mounts them, openapi.p
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, MultiDict
 from pydantic import BaseModel
 
 from waybridge.api.bodies import InstanceId, Paging, Query, keepable, validate, validate_query
@@ -30,9 +31,12 @@ Scope = Literal["read", "write", "ingest", "admin"]
 SMALL_BODY = 65_536
 LARGE_BODY = 1_048_576
 BODY_SECONDS = 30.0
+RECENT_SECONDS = 1.0
+"""How long a proof of a token is taken for granted without asking `auth`, which keeps it longer but asks more."""
+RECENT_TOKENS = 10_000
 
 PRINCIPAL = web.RequestKey("principal", object)
-"""Where a request keeps who sent it, once that is known (for CORS and the access log)."""
+"""Where a request of another origin keeps who sent it, once that is known."""
 INSTANCE = web.RequestKey("instance", str)
 
 
@@ -138,7 +142,7 @@ class Call:
         """An answer as JSON: anything that msgspec encodes, or a pydantic model."""
         if isinstance(payload, BaseModel):
             payload = payload.model_dump(mode="json")
-        sent = _JSON_HEADERS.copy()
+        sent = (_JSON_HEADERS if self.operation.scope is not None else _PUBLIC_HEADERS).copy()
         if headers:
             sent.update(headers)
         return web.Response(status=status, body=_encode(payload), headers=sent)
@@ -171,6 +175,8 @@ class Dispatcher:
         self._body_bytes = body_bytes
         self._page_size = page_size
         self._page_size_max = page_size_max
+        self._recent: dict[str, tuple[Principal, float]] = {}
+        self._defaults: dict[type[BaseModel], BaseModel] = {}
 
     def handler(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """The aiohttp handler of an operation; it answers errors itself."""
@@ -194,7 +200,8 @@ class Dispatcher:
         principal: Principal | None = None
         if operation.scope is not None:
             principal = await self._principal(request)
-            request[PRINCIPAL] = principal
+            if hdrs.ORIGIN in request.headers:
+                request[PRINCIPAL] = principal
             principal.require(operation.scope)
         if request.match_info:
             _check_path(operation, request.match_info)
@@ -207,15 +214,26 @@ class Dispatcher:
             await read_body(request, operation.max_body or self._body_bytes)
         if operation.instance == "body_or_query":
             instance_id = self._either_instance(operation, instance_id, body, principal)
-        if instance_id is not None:
+        if instance_id is not None and hdrs.ORIGIN in request.headers:
             request[INSTANCE] = instance_id
         return Call(request, operation, principal, instance_id, body, query, self)
 
     async def _principal(self, request: web.Request) -> Principal:
         token = bearer(request)
-        return self._auth.cached(token) or await self._auth.verify(token)
+        now = time.monotonic()
+        known = self._recent.get(token)
+        if known is not None and now < known[1]:
+            return known[0]
+        principal = self._auth.cached(token) or await self._auth.verify(token)
+        if len(self._recent) >= RECENT_TOKENS:
+            self._recent.clear()
+        # Never beyond the token's own end: time is read again within its leeway.
+        self._recent[token] = (principal, now + RECENT_SECONDS)
+        return principal
 
     def _query(self, model: type[BaseModel], request: web.Request) -> BaseModel:
+        if not request.rel_url.raw_query_string and model in self._defaults:
+            return self._defaults[model]
         query = validate_query(model, request.query)
         if isinstance(query, Paging):
             if query.limit > self._page_size_max:
@@ -223,13 +241,15 @@ class Dispatcher:
                 raise Invalid("the query is not valid", errors=[("limit", message)])
             if "limit" not in query.model_fields_set and self._page_size != query.limit:
                 query = query.model_copy(update={"limit": min(self._page_size, self._page_size_max)})
+        if not request.rel_url.raw_query_string:
+            self._defaults[model] = query
         return query
 
     @staticmethod
     def _queried_instance(operation: Operation, request: web.Request, principal: Principal | None) -> str | None:
         if operation.instance == "none":
             return None
-        query = request.query
+        query = request.query if request.rel_url.raw_query_string else _NO_QUERY
         if "instance_id" not in query:
             if operation.instance == "query":
                 raise Invalid("the query is not valid", errors=[("instance_id", "is required")])
@@ -336,7 +356,10 @@ def _check_instance(operation: Operation, instance_id: str, principal: Principal
         raise Invalid(detail, errors=[("instance_id", "must be 1 to 64 of A-Z a-z 0-9 _ -")])
 
 
+_NO_QUERY: MultiDict[str] = MultiDict()
 _encode = msgspec.json.Encoder().encode
-_JSON_HEADERS = CIMultiDict({"Content-Type": "application/json", **BASE_HEADERS})
+_PUBLIC_HEADERS = CIMultiDict({"Content-Type": "application/json", **BASE_HEADERS})
+_JSON_HEADERS = _PUBLIC_HEADERS.copy()
+del _JSON_HEADERS["Referrer-Policy"]  # nobody follows a link out of an answer to a token
 
 __all__ = ["Call", "Dispatcher", "InstanceId", "Operation", "Paging", "Query", "Scope", "Verifier"]

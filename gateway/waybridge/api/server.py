@@ -80,38 +80,32 @@ def edge(cross_origin: CrossOrigin, *, access_log: bool = True) -> Callable[...,
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        began = time.perf_counter()
-        response = await _answer(request, handler)
-        if hdrs.ORIGIN in request.headers and hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in response.headers:
+        began = time.perf_counter() if access_log else 0.0
+        headers = request.headers
+        if hdrs.TRANSFER_ENCODING in headers and headers[hdrs.TRANSFER_ENCODING].strip().lower() != "chunked":
+            return problem(400, "this Transfer-Encoding is not understood", headers={"Connection": "close"})
+        try:
+            response = await handler(request)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - aiohttp's own refusals, and routes that are no operations
+            response = problem_of(error)
+        if hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in response.headers:
             cross_origin.mark(request, response, public=False)
         if access_log or response.status >= 500:
-            _log_access(request, response, time.perf_counter() - began)
+            _log_access(request, response, time.perf_counter() - began if access_log else None)
         return response
 
     return middleware
 
 
-async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    coding = request.headers.get(hdrs.TRANSFER_ENCODING)
-    if coding is not None and coding.strip().lower() != "chunked":
-        return problem(400, "this Transfer-Encoding is not understood", headers={"Connection": "close"})
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        return problem_of(error)
-    except ConnectionError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a route that is no operation failed: the same form
-        return problem_of(error)
-
-
-def _log_access(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+def _log_access(request: web.Request, response: web.StreamResponse, seconds: float | None) -> None:
     log.info(
         "request",
         method=request.method,
         path=loggable_path(request.path),
         status=response.status,
-        ms=round(seconds * 1000, 2),
+        ms=round(seconds * 1000, 2) if seconds is not None else None,
     )
 
 
