@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from sqlalchemy import delete, func, select
 from webhooks_harness import Clock, Receiver, deliver, emit, make, settings
 
 from waybridge.signing import verify_webhook
+from waybridge.store import tables
 from waybridge.store.deliveries import queue_state
-from waybridge.store.engine import Store
+from waybridge.store.engine import Store, Tx
 from waybridge.webhooks import Webhooks
 
 EVERYTHING = {"subscribed_events": ["*"]}
@@ -417,3 +419,56 @@ async def test_a_running_gateway_is_woken_by_the_commit(store: Store, receiver: 
         await receiver.until(number + 1)
     assert asyncio.get_running_loop().time() - began < 10  # the timers alone would take 20 s
     await webhooks.close()
+
+
+async def test_two_nodes_share_the_work_without_sending_twice_and_keep_the_order(
+    store: Store, database_url: str, receiver: Receiver, clock: Clock
+) -> None:
+    second_store = Store(database_url, now_us=clock, shared_file=True)
+    await second_store.start()
+    nodes = [make(store, settings()), make(second_store, settings())]
+    await subscribe(nodes[0], receiver.url)
+    await subscribe(nodes[0], receiver.url + "/two", subscribed_events=["device.*"])
+    ids: dict[str, list[str]] = {}
+
+    async def told(tx: Tx) -> None:
+        for number in range(100):
+            token = f"van-{number % 7}"
+            event_id = tx.emit("device.online", instance_id="acme", data={"device_token": token}, device_token=token)
+            ids.setdefault(token, []).append(event_id)
+
+    await store.write(told)
+    await asyncio.gather(*(node.dispatcher.expand() for node in nodes))
+    await asyncio.gather(*(node.deliverer.drain() for node in nodes))
+    for node in nodes:  # whoever stopped first may have left what the other one's last attempts set free
+        await node.deliverer.drain()
+
+    for path in ("/hook", "/hook/two"):
+        got: dict[str, list[str]] = {}
+        for each in receiver.received:
+            if each.path == path:
+                got.setdefault(each.event["data"]["device_token"], []).append(each.event_id)
+        assert got == ids
+    for node in nodes:
+        await node.close()
+    await second_store.close()
+
+
+async def test_what_was_parked_behind_rows_that_somebody_deleted_is_set_free(
+    webhooks: Webhooks, store: Store, receiver: Receiver
+) -> None:
+    await subscribe(webhooks, receiver.url)
+    for _ in range(3):
+        await emit(store, device_token="van-1")
+    await webhooks.dispatcher.expand()
+
+    async def by_hand(tx: Tx) -> None:
+        oldest = select(func.min(tables.deliveries.c.id)).scalar_subquery()
+        await tx.conn.execute(delete(tables.deliveries).where(tables.deliveries.c.id == oldest))
+
+    await store.write(by_hand)
+    await deliver(webhooks)
+    assert receiver.received == []
+    await webhooks.housekeeping.clean()
+    await deliver(webhooks)
+    assert len(receiver.received) == 2
