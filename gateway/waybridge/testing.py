@@ -1,1 +1,0 @@
-"""What authors of providers test with: the conformance class and its fixtures (a pytest plugin)."""
