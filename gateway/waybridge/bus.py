@@ -105,7 +105,11 @@ class Bus(Protocol):
         """Calls `callback` with each group of events; returns what detaches it. `first` goes before the others."""
         ...
 
-    def listen(self, name: str, *, size: int = 1024) -> Listener: ...
+    def listen(
+        self, name: str, *, size: int = 1024, wanted: Callable[[Event], bool] | None = None
+    ) -> Listener:
+        """A bounded queue of the events that are wanted; all of them without `wanted`, which must be quick."""
+        ...
 
     @property
     def healthy(self) -> bool: ...
@@ -127,8 +131,11 @@ class FollowingBus(Protocol):
 class Listener:
     """A bounded queue of events, iterated in groups; leave it with `close()`."""
 
-    def __init__(self, name: str, size: int, detach: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, size: int, detach: Callable[[], None], wanted: Callable[[Event], bool] | None = None
+    ) -> None:
         self.name = name
+        self._wanted = wanted
         self.dropped = 0
         self._size = size
         self._detach = detach
@@ -139,6 +146,8 @@ class Listener:
 
     def offer(self, events: Sequence[Event]) -> None:
         for event in events:
+            if self._wanted is not None and not self._wanted(event):
+                continue
             if len(self._pending) < self._size:
                 self._pending[next(self._number)] = event
                 continue
@@ -152,16 +161,21 @@ class Listener:
             else:
                 self._pending.popitem(last=False)
                 self._pending[next(self._number)] = event
-        self._wake.set()
+        if self._pending:
+            self._wake.set()
+
+    def take(self) -> list[Event]:
+        """What waits, at once; perhaps nothing."""
+        events = list(self._pending.values())
+        self._pending.clear()
+        return events
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Event]]:
         while not self._closed:
             await self._wake.wait()
             self._wake.clear()
             if self._pending:
-                events = list(self._pending.values())
-                self._pending.clear()
-                yield events
+                yield self.take()
 
     def close(self) -> None:
         self._closed = True
@@ -209,8 +223,10 @@ class MemoryBus:
 
         return detach
 
-    def listen(self, name: str, *, size: int = 1024) -> Listener:
+    def listen(
+        self, name: str, *, size: int = 1024, wanted: Callable[[Event], bool] | None = None
+    ) -> Listener:
         detach: Callable[[], None] = lambda: None  # noqa: E731 - replaced below, once the callback exists
-        listener = Listener(name, size, lambda: detach())
+        listener = Listener(name, size, lambda: detach(), wanted)
         detach = self.attach(listener.offer)
         return listener

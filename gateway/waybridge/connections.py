@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from waybridge.bus import Nudge
 from waybridge.egress import TargetRefused, check_url
 from waybridge.errors import (
     AskRefused,
@@ -18,7 +19,6 @@ from waybridge.errors import (
     TooMany,
     Unavailable,
 )
-from waybridge.bus import Nudge
 from waybridge.intake import Intake
 from waybridge.model import Profile, SourceKey, iso_us
 from waybridge.provider import Asked, ProviderSettings

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 import structlog
+from pydantic import ValidationError
 
 from waybridge import hookspecs
+from waybridge.configuration import dotted
 from waybridge.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -64,13 +66,16 @@ class Plugins:
         return self._providers
 
     def filters(self) -> list[Filter]:
-        return _flat(self._manager.hook.waybridge_filters(settings=self._settings))
+        """Raises ConfigurationError where a plugin refuses its settings."""
+        return _flat(self._each("waybridge_filters"))
 
     def eta(self) -> EtaEstimator | None:
-        return cast("EtaEstimator | None", self._manager.hook.waybridge_eta(settings=self._settings))
+        """Raises ConfigurationError where a plugin refuses its settings."""
+        return next((answer for answer in self._each("waybridge_eta") if answer is not None), None)
 
     def sinks(self) -> list[Sink]:
-        return _flat(self._manager.hook.waybridge_sinks(settings=self._settings))
+        """Raises ConfigurationError where a plugin refuses its settings."""
+        return _flat(self._each("waybridge_sinks"))
 
     def lifespans(self, gateway: Gateway) -> list[AbstractAsyncContextManager[None]]:
         return list(self._manager.hook.waybridge_lifespan(gateway=gateway))
@@ -80,6 +85,22 @@ class Plugins:
 
     def commands(self, cli: typer.Typer, simulate: typer.Typer) -> None:
         self._manager.hook.waybridge_commands(cli=cli, simulate=simulate)
+
+    def _each(self, hook: str) -> Iterator[Any]:
+        """Every plugin's answer to a hook that is handed the settings. One that fails is said and left out."""
+        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+        for implementation in reversed(caller.get_hookimpls()):
+            name = implementation.plugin_name
+            try:
+                yield implementation.function(**dict.fromkeys(implementation.argnames, self._settings))
+            except ValidationError as error:
+                said = "; ".join(
+                    f"{dotted(('plugins', name, *fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+                    for fault in error.errors(include_url=False, include_input=False, include_context=False)
+                )
+                raise ConfigurationError(said) from None
+            except Exception as error:  # noqa: BLE001 - a stranger's function
+                log.error("A plugin failed at start; it is not used", plugin=name, hook=hook, problem=repr(error))  # noqa: TRY400
 
     # -- finding
 
@@ -123,9 +144,10 @@ class Plugins:
         for implementation in self._manager.hook.waybridge_providers.get_hookimpls():
             name = implementation.plugin_name
             try:
-                offered = list(implementation.function())
+                answer: Any = implementation.function()
+                offered = list(answer)
             except Exception as error:  # noqa: BLE001 - a stranger's function
-                log.error("A plugin could not name its providers", plugin=name, problem=str(error))
+                log.error("A plugin could not name its providers", plugin=name, problem=str(error))  # noqa: TRY400
                 continue
             for provider in offered:
                 kind = getattr(provider, "kind", None)
@@ -155,5 +177,5 @@ def _origin(point: EntryPoint) -> str:
     return f"{point.dist.name} ({point.value})" if point.dist is not None else point.value
 
 
-def _flat(answers: Sequence[Sequence[Any]]) -> list[Any]:
+def _flat(answers: Iterable[Sequence[Any] | None]) -> list[Any]:
     return [each for answer in answers for each in answer or ()]

@@ -24,7 +24,8 @@ class TripRules:
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a fix does: the trip that is now the newest, whether it is new, the one that ended, and whether the
-    fix itself belongs to the trip."""
+    fix itself belongs to the trip.
+    """
 
     trip: Trip | None
     started: bool = False

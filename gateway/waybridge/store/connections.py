@@ -94,7 +94,8 @@ async def add_connection(
 
 async def sync_configured(tx: Tx, wanted: Sequence[tuple[str, str, str]]) -> list[str]:
     """Keeps a row for each (instance, connection, provider) of the configuration file, drops rows of others that
-    came from it, and returns the ids that an API-made connection has taken."""
+    came from it, and returns the ids that an API-made connection has taken.
+    """
     known = {
         (row.instance_id, row.connection_id): row for row in await tx.conn.execute(select(connections))
     }

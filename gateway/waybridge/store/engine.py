@@ -44,7 +44,7 @@ class Ids:
         self._last = 0
 
     def __call__(self) -> int:
-        number = ((time.time_ns() // 1000) << 10) | random.getrandbits(10)  # noqa: S311 - no secret
+        number = ((time.time_ns() // 1000) << 10) | random.getrandbits(10)
         self._last = number if number > self._last else self._last + 1
         return self._last
 
@@ -127,7 +127,7 @@ class _Unit(Generic[T]):
         self.alone = alone
 
 
-class _UnitFailed(Exception):  # noqa: N818 - carries the unit's own error out of the transaction
+class _UnitFailed(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
@@ -197,12 +197,13 @@ class Store:
         try:
             async with self._reader.connect() as conn:
                 yield conn
-        except (OperationalError, InterfaceError, OSError, TimeoutError) as error:
+        except (OSError, TimeoutError) as error:
             self.healthy = False
             raise StoreUnavailable("the database does not answer") from error
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            if not _unreachable(error, _sqlstate(error)):
                 raise
+            self.healthy = False
             raise StoreUnavailable("the database does not answer") from error
         except SQLAlchemyError as error:
             if "QueuePool limit" in str(error):
@@ -258,9 +259,7 @@ class Store:
                     result = await work(tx)
                     await tx.finish()
             except DBAPIError as error:
-                state = getattr(error.orig, "sqlstate", None) or getattr(
-                    getattr(error.orig, "__cause__", None), "sqlstate", None
-                )
+                state = _sqlstate(error)
                 if state in ("40001", "40P01") and attempt < 3:
                     await asyncio.sleep(random.random() * 0.02 * 2**attempt)  # noqa: S311
                     continue
@@ -397,6 +396,16 @@ class Store:
                 refusal = StoreUnavailable("the database cannot write now")
                 refusal.__cause__ = error
                 unit.future.set_exception(refusal)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    """PostgreSQL's own code of an error, wherever the drivers' layers keep it."""
+    orig = error.orig
+    for each in (orig, getattr(orig, "__cause__", None), getattr(orig, "driver_exception", None)):
+        state = getattr(each, "sqlstate", None) or getattr(each, "pgcode", None)
+        if isinstance(state, str):
+            return state
+    return None
 
 
 def _unreachable(error: DBAPIError, state: str | None) -> bool:

@@ -56,12 +56,12 @@ async def purge_history(tx: Tx, before_us: int) -> int:
     if tx.dialect == "postgresql":
         sql = (
             "DELETE FROM positions WHERE (minute, source_id, recorded_us) IN (SELECT minute, source_id, recorded_us"
-            f" FROM positions_default WHERE minute <= $1 AND received_us < $2 LIMIT {_CHUNK})"  # noqa: S608 - a number
+            f" FROM positions_default WHERE minute <= $1 AND received_us < $2 LIMIT {_CHUNK})"
         )
     else:
         sql = (
             "DELETE FROM positions WHERE (minute, source_id, recorded_us) IN (SELECT minute, source_id, recorded_us"
-            f" FROM positions WHERE minute <= ? AND received_us < ? LIMIT {_CHUNK})"  # noqa: S608 - a number
+            f" FROM positions WHERE minute <= ? AND received_us < ? LIMIT {_CHUNK})"
         )
     return (await tx.conn.exec_driver_sql(sql, (minute, before_us))).rowcount
 
