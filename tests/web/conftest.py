@@ -1,4 +1,4 @@
-"""Fixtures for the pages: Chromium and a gateway, each new for every test."""
+"""Fixtures for the pages: one Chromium for all of them, a gateway and a browser context new for every test."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext
 
-from .kit import Gateway, chromium, running
+from .kit import Gateway, Watch, chromium, running, watched
 
 PHONE = {"width": 390, "height": 844}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as made:
         yield made
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     async with running(tmp_path) as made:
         yield made
@@ -32,8 +33,13 @@ def options() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def context(browser: Browser, options: dict[str, Any]) -> AsyncIterator[BrowserContext]:
     made = await browser.new_context(**({"viewport": PHONE, "locale": "en-GB"} | options))
     yield made
     await made.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def watch(context: BrowserContext) -> Watch:
+    return await watched(context)

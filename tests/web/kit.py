@@ -141,7 +141,10 @@ async def running(folder: Path, **more: Any) -> AsyncIterator[Gateway]:
         "limits": {"public_requests_per_minute": 100_000},
     }
     settings = Settings.model_validate(usual | more)
-    async with serving(settings) as (house, url), aiohttp.ClientSession() as http:
+    async with (
+        serving(settings) as (house, url),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
         yield Gateway(house, url, http)
 
 
@@ -222,3 +225,24 @@ async def until(question: Any, *, seconds: float = 20) -> Any:
             if answer:
                 return answer
             await asyncio.sleep(0.05)
+
+
+async def open_map(page: Page, url: str) -> None:
+    await page.goto(url)
+    await page.wait_for_selector("html[data-map=ready]", timeout=MAP_READY)
+
+
+async def state(page: Page, name: str, seconds: float = 20) -> None:
+    await page.wait_for_selector(f"#conn[data-state={name}]", timeout=seconds * 1000)
+
+
+async def centre_of(page: Page, selector: str) -> tuple[float, float]:
+    box = await page.locator(selector).bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+async def varied(page: Page) -> bool:
+    """Whether the map is more than one colour: PNG packs a blank picture into next to nothing."""
+    clip = {"x": 60, "y": 120, "width": 240, "height": 240}
+    return len(await page.screenshot(clip=clip)) > 6000  # type: ignore[arg-type]

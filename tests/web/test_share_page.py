@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+import pytest_asyncio
+from playwright.async_api import BrowserContext, expect
 
 from waybridge.web import site
 
-from .kit import DESTINATION, MAP_READY, STATION, Gateway, Watch, Wire, running, until, watched
+from .kit import DESTINATION, STATION, Gateway, Watch, Wire, centre_of, open_map, running, state, until, varied
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 FAST_MS = 60
 
-
-@pytest.fixture
-async def watch(context: BrowserContext) -> Watch:
-    return await watched(context)
-
-
-async def open_map(page: Page, url: str) -> None:
-    await page.goto(url)
-    await page.wait_for_selector("html[data-map=ready]", timeout=MAP_READY)
-
-
-async def state(page: Page, name: str, seconds: float = 20) -> None:
-    await page.wait_for_selector(f"#conn[data-state={name}]", timeout=seconds * 1000)
-
-
-async def centre_of(page: Page, selector: str) -> tuple[float, float]:
-    box = await page.locator(selector).bounding_box()
-    assert box is not None
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+# the puck's place on the map, each frame
+RECORD_PUCK = """() => {
+  window.__seen = []
+  const puck = document.querySelector('.puck')
+  const map = document.querySelector('#map canvas')
+  const step = () => {
+    const a = puck.getBoundingClientRect()
+    const b = map.getBoundingClientRect()
+    window.__seen.push([a.x - b.x, a.y - b.y])
+    requestAnimationFrame(step)
+  }
+  step()
+}"""
+PUCK_RESTS = """() => {
+  const seen = window.__seen
+  const moved = seen.some(([x, y]) => Math.hypot(x - seen[0][0], y - seen[0][1]) > 5)
+  const tail = seen.slice(-30)
+  return moved && tail.length === 30 && tail.every(([x, y]) => x === tail[0][0] && y === tail[0][1])
+}"""
+# the context is given back a moment after it was lost, as a browser does
+LOSE_AND_RESTORE = """async () => {
+  const canvas = document.querySelector('#map canvas')
+  const extension = canvas.getContext('webgl2').getExtension('WEBGL_lose_context')
+  const event = (name) => new Promise((done) => canvas.addEventListener(name, () => done(), { once: true }))
+  const gone = event('webglcontextlost')
+  extension.loseContext()
+  await gone
+  await new Promise((done) => setTimeout(done, 200))
+  const back = event('webglcontextrestored')
+  extension.restoreContext()
+  await back
+}"""
+HIDE_AND_SHOW = """() => {
+  for (const hidden of [true, false]) {
+    Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })
+    const state = hidden ? 'hidden' : 'visible'
+    Object.defineProperty(document, 'visibilityState', { value: state, configurable: true })
+    document.dispatchEvent(new Event('visibilitychange'))
+  }
+}"""
 
 
 async def test_a_live_page_tells_arrival_driver_and_place(gateway: Gateway, watch: Watch) -> None:
@@ -57,25 +80,16 @@ async def test_the_marker_glides_in_small_steps_and_holds_at_the_last_fix(gatewa
     session = await gateway.live_share(share_config={"update_interval_seconds": 5})
     await open_map(watch.page, session["share_url"])
     await state(watch.page, "live")
-    await watch.page.evaluate(
-        """() => { window.__seen = []; const puck = document.querySelector('.puck'); const map = document.querySelector('#map canvas');
-        const step = () => { const a = puck.getBoundingClientRect(); const b = map.getBoundingClientRect();
-          window.__seen.push([a.x - b.x, a.y - b.y]); requestAnimationFrame(step) }; step() }"""
-    )
+    await watch.page.evaluate(RECORD_PUCK)
     await gateway.push("van-7", STATION[0] + 0.0004, STATION[1] + 0.0004, heading=45)
 
     async def at_rest() -> bool:
-        return bool(
-            await watch.page.evaluate(
-                """() => { const s = window.__seen; const moved = s.some(([x, y]) => Math.hypot(x - s[0][0], y - s[0][1]) > 5);
-            const tail = s.slice(-30); return moved && tail.length === 30 && tail.every(([x, y]) => x === tail[0][0] && y === tail[0][1]) }"""
-            )
-        )
+        return bool(await watch.page.evaluate(PUCK_RESTS))
 
     await until(at_rest, seconds=30)
     seen: list[list[float]] = await watch.page.evaluate("window.__seen")
-    distinct = [point for before, point in zip(seen, seen[1:], strict=False) if point != before]
-    steps = [((b[0] - a[0]) ** 2 + (b[1] - a[1]) ** 2) ** 0.5 for a, b in zip(seen, seen[1:], strict=False)]
+    distinct = [point for before, point in itertools.pairwise(seen) if point != before]
+    steps = [((b[0] - a[0]) ** 2 + (b[1] - a[1]) ** 2) ** 0.5 for a, b in itertools.pairwise(seen)]
     assert len(distinct) >= 30
     assert max(steps) < 3
 
@@ -230,7 +244,7 @@ async def test_a_link_that_runs_out_while_open_says_so(gateway: Gateway, watch: 
     await expect(watch.page.locator("#card-text")).to_have_text("This link has expired.", timeout=15_000)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A gateway whose pages reconnect fast, behind a wire that can be cut."""
     monkeypatch.setattr(site, "RECONNECT_MS", FAST_MS)
@@ -350,34 +364,17 @@ async def test_the_map_survives_a_lost_context_and_a_dead_worker(gateway: Gatewa
     page = watch.page
     session = await gateway.live_share()
     await open_map(page, session["share_url"])
-    await page.evaluate(
-        """async () => { const canvas = document.querySelector('#map canvas');
-        const lost = canvas.getContext('webgl2').getExtension('WEBGL_lose_context');
-        const event = (name) => new Promise((done) => canvas.addEventListener(name, done, { once: true }));
-        const gone = event('webglcontextlost'); lost.loseContext(); await gone;
-        const back = event('webglcontextrestored'); lost.restoreContext(); await back }"""
-    )
+    await page.evaluate(LOSE_AND_RESTORE)
     await until(lambda: varied(page))
     workers = list(page.workers)
     assert workers
     started: list[Any] = []
-    page.on("worker", started.append)
+    page.on("worker", lambda worker: started.append(worker))
     for worker in workers:
         await worker.evaluate("self.close()")
-    await page.evaluate(
-        """() => { for (const hidden of [true, false]) {
-          Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
-          Object.defineProperty(document, 'visibilityState', { value: hidden ? 'hidden' : 'visible', configurable: true });
-          document.dispatchEvent(new Event('visibilitychange')) } }"""
-    )
+    await page.evaluate(HIDE_AND_SHOW)
     await until(lambda: asyncio.sleep(0, bool(started)), seconds=30)
     assert watch.errors == []
-
-
-async def varied(page: Page) -> bool:
-    """Whether the map is more than one colour: PNG packs a blank picture into next to nothing."""
-    clip = {"x": 60, "y": 120, "width": 240, "height": 240}
-    return len(await page.screenshot(clip=clip)) > 6000  # type: ignore[arg-type]
 
 
 async def test_a_browser_without_webgl_keeps_telling_and_offers_its_own_maps(gateway: Gateway, watch: Watch) -> None:

@@ -208,6 +208,18 @@ describe('the live link', () => {
     expect(FakeSocket.all.length).toBe(2)
   })
 
+  it('believes an open socket again after the device was offline', async () => {
+    const { live, said } = setUp()
+    live.start()
+    await vi.advanceTimersByTimeAsync(0)
+    last().opens()
+    live.offline()
+    expect(said.at(-1)).toBe('offline')
+    live.wake()
+    last().says({ type: 'pong' })
+    expect(said.slice(-2)).toEqual(['open', 'pong'])
+  })
+
   it.each([1008, 4003, 4009])('does not come back after close %i', async (code) => {
     const { live, said } = setUp()
     live.start()

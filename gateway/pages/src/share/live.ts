@@ -44,6 +44,7 @@ export class Live {
   private attempts = 0
   private generation = 0
   private stopped = false
+  private doubted = false
   private retryTimer: ReturnType<typeof setTimeout> | undefined
   private stableTimer: ReturnType<typeof setTimeout> | undefined
   private pingTimer: ReturnType<typeof setInterval> | undefined
@@ -87,8 +88,11 @@ export class Live {
     if (!this.stopped) void this.refresh(this.generation)
   }
 
+  /** The device says that it has no network; whatever arrives afterwards proves that it has. */
   offline(): void {
-    if (!this.stopped) this.listener.connection('offline')
+    if (this.stopped) return
+    this.doubted = true
+    this.listener.connection('offline')
   }
 
   /** Final: no timer, no socket, no further request. */
@@ -134,6 +138,7 @@ export class Live {
     const current = (): boolean => !this.stopped && generation === this.generation && this.socket === socket
     socket.onopen = () => {
       if (!current()) return
+      this.doubted = false
       this.listener.connection('open')
       this.stableTimer = setTimeout(() => (this.attempts = 0), STABLE_MS)
       this.pingTimer = setInterval(() => this.ping(), PING_EVERY_MS)
@@ -142,6 +147,10 @@ export class Live {
       if (!current() || typeof event.data !== 'string') return
       clearTimeout(this.pongTimer)
       this.pongTimer = undefined
+      if (this.doubted) {
+        this.doubted = false
+        this.listener.connection('open')
+      }
       const frame = parseFrame(event.data)
       if (frame === null) return
       if (frame.type === 'session_ended') this.finish(() => this.listener.frame(frame))

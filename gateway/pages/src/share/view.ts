@@ -169,6 +169,7 @@ export class View {
   private driver({ driver, speed, heading }: Screen): void {
     const row = must('driver')
     row.hidden = driver === null
+    this.panel.classList.toggle('loaded', driver !== null)
     if (driver === null) return
     row.classList.toggle('warned', driver.warn)
     write(row.querySelector('strong')!, driver.name)

@@ -107,7 +107,8 @@ export const tracker = css`
   .pin svg { width: 36px; height: 44px; stroke: none; }
   .drop { fill: var(--pin); }
   .hole { fill: var(--bg); }
-  .credit { position: absolute; z-index: 1; inset-block-end: 8px; inset-inline-start: 8px; padding: 2px 8px; border-radius: 10px; background: color-mix(in srgb, var(--bg) 82%, transparent); font-size: 12px; color: var(--text2); }
+  .credit { position: absolute; z-index: 1; inset-block-end: 8px; inset-inline-start: 8px; padding: 0 8px; border-radius: 10px; background: color-mix(in srgb, var(--bg) 82%, transparent); font-size: 11px; color: var(--text2); }
+  .credit > * { display: inline-block; min-width: 24px; line-height: 24px; }
   .credit a { color: inherit; text-decoration: none; }
   .credit a:hover { text-decoration: underline; }
   .credit > * + *::before { content: ' · '; }
