@@ -8,7 +8,8 @@ from waybridge.errors import (
     RequestError,
     SourceUnavailable,
 )
-from waybridge.facade import Caller, DeviceView, EtaEstimator, EtaQuestion, Filter, Gateway, Sink
+from waybridge.facade import Caller, DeviceView, EtaEstimator, EtaQuestion, Filter, Gateway, Sink, SinkEvent
+from waybridge.geo import distance_m
 from waybridge.hookspecs import hookimpl
 from waybridge.model import (
     Milestone,
@@ -85,11 +86,13 @@ __all__ = [
     "SharingStopped",
     "SignatureRejected",
     "Sink",
+    "SinkEvent",
     "SourceKey",
     "SourceUnavailable",
     "Stage",
     "__version__",
     "canonical_token",
+    "distance_m",
     "hookimpl",
     "sign_webhook",
     "vendor_device_token",

@@ -60,6 +60,7 @@ from waybridge.recording import Work
 from waybridge.roster import Roster
 from waybridge.runtime import SystemClock
 from waybridge.sharing import Recipients, Sharing
+from waybridge.sinks import Sinks
 from waybridge.slice import GatewaySlice
 from waybridge.store import fleet
 from waybridge.store.clients import client_by_id
@@ -162,6 +163,7 @@ class House:
         self.stream_sessions = StreamSessions(
             self.fanout, self.roster, self.store, settings.streams, node_id=self.node.id
         )
+        self.sinks = Sinks(self.bus, self.roster, self.plugins.sinks())
         self.intake = Intake(
             self.store,
             self.roster,
@@ -313,6 +315,7 @@ class House:
             (self._nothing, self.share_channels.close),
             (self._nothing, self.stream_sessions.close),
             (self._nothing, self.fanout.close),
+            (self.sinks.start, self.sinks.close),
             (self.webhooks.start, self.webhooks.close),
             (lambda: self.supervisor.start(self.intake), self.supervisor.close),
             (self.presence.start, self.presence.close),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from waybridge.model import Place, Position
 
@@ -47,16 +47,38 @@ class EtaEstimator(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkEvent:
+    """What live streams tell, told to a sink.
+
+    `type` is what streams call it (device.position.updated, device.online, device.offline, source.changed), `body`
+    the same JSON in UTF-8.
+    """
+
+    kind: Literal["position", "event"]
+    type: str
+    instance_id: str
+    device_token: str
+    body: bytes
+
+
 class Sink(Protocol):
-    """Is handed what the gateway accepted, after the commit; at most once, newest wins when it is slow."""
+    """Is told what live streams are told, after the commit; what may not be seen there never comes here.
+
+    Each device's events come in order. A sink that is slow gets the newest position of each device instead of all.
+    A batch for which `take` raised, or took over 30 s, is handed over again later, with newer positions instead of
+    older ones; so a sink that can be down needs no memory of its own, and may see an event twice.
+    """
 
     name: str
 
-    async def take(self, events: Sequence[Any]) -> None:
-        """A batch of bus events (`waybridge.bus.Event`), oldest first."""
+    async def take(self, events: Sequence[SinkEvent]) -> None:
+        """A batch, oldest first. Called again only when it has returned."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Called once when the gateway stops, after the last `take`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +160,9 @@ class Gateway(Protocol):
         self, instance_id: str, *, tokens: frozenset[str] | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[DeviceView]]]:
         """Views of the devices that changed, newest per device, as they change; a slow reader gets the newest.
-        It ends when the gateway stops."""
+
+        It ends when the gateway stops.
+        """
         ...
 
     async def request_location(self, instance_id: str, device_token: str) -> None:
