@@ -369,7 +369,7 @@ async def test_the_map_survives_a_lost_context_and_a_dead_worker(gateway: Gatewa
     workers = list(page.workers)
     assert workers
     started: list[Any] = []
-    page.on("worker", lambda worker: started.append(worker))
+    page.on("worker", lambda worker: started.append(worker))  # noqa: PLW0108 - a builtin takes no attributes
     for worker in workers:
         await worker.evaluate("self.close()")
     await page.evaluate(HIDE_AND_SHOW)

@@ -41,9 +41,13 @@ describe('the state', () => {
   })
 
   it('does not let a slow REST answer move the marker back', () => {
-    const state = after(frame(), session())
+    const state = after(session(), frame(), session({ notes: 'Ring twice.' }))
     expect(state.session?.fix?.timestamp).toBe(T0 + 5)
-    expect(state.session?.notes).toBe('Your package is on the way!')
+    expect(state.session?.notes).toBe('Ring twice.')
+  })
+
+  it('waits for the whole session before it shows a part of it', () => {
+    expect(after(frame()).session).toBeNull()
   })
 
   it('counts the arrival down from the time of the fix and never below zero', () => {

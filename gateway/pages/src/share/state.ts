@@ -1,4 +1,4 @@
-import type { EndReason, Fix, Frame, Session, Stage } from './session'
+import type { EndReason, Frame, Session, Stage } from './session'
 
 export type Connection = 'connecting' | 'open' | 'reconnecting' | 'lost' | 'offline'
 export type Card =
@@ -85,7 +85,9 @@ function withFrame(state: State, frame: Frame, localMs: number): State {
     case 'status':
       return state.session === null ? state : { ...state, session: withStage(state.session, frame.stage) }
     case 'position': {
-      const session = state.session ?? sessionOf(frame.fix)
+      const { session } = state
+      // REST is on its way with the same fix and all the rest: half a page would only jump when that comes
+      if (session === null) return state
       if (session.fix !== null && frame.fix.timestamp < session.fix.timestamp) return state
       const next: Session = {
         ...session,
@@ -112,23 +114,4 @@ function withStage(session: Session, stage: Stage): Session {
 function withEta(state: State, { etaSeconds: seconds, fix }: Session): State {
   if (seconds === null || fix === null) return { ...state, eta: null }
   return { ...state, eta: { seconds, atMs: fix.timestamp * 1000 }, hadEta: true }
-}
-
-/** A socket may speak before REST has answered: a session with nothing but the fix, until then. */
-function sessionOf(fix: Fix): Session {
-  return {
-    fix,
-    destination: null,
-    etaSeconds: null,
-    orderId: null,
-    recipientName: null,
-    notes: null,
-    driverName: null,
-    stage: 'live',
-    stale: false,
-    staleAfterS: 60,
-    intervalMs: 5000,
-    expiresAt: null,
-    serverTime: null,
-  }
 }
