@@ -51,6 +51,7 @@ class Item:
     intents: Sequence[Intent]
     refused: list[Rejection]
     future: asyncio.Future[Outcome]
+    device_token: str | None = None
     outcome: Outcome = field(default_factory=Outcome)
     conflict: StateConflict | None = None
 
@@ -96,8 +97,11 @@ class Intake:
         intents: Sequence[Intent] = (),
         indexes: Sequence[int] | None = None,
         rejected: Sequence[Rejection] = (),
+        device_token: str | None = None,
     ) -> Outcome:
         """Takes a connection's reports in and tells what became of them, after the commit.
+
+        `device_token`: the device that their sender's token is bound to; a new source of theirs belongs to it.
 
         Raises StateConflict when an intent did not hold (nothing was taken), StoreUnavailable.
         """
@@ -112,7 +116,7 @@ class Intake:
             return self._counted(policy, Outcome(rejected=refused))
         if self._waiting + len(entries) > WAITING_REPORTS:
             raise StoreUnavailable("too many positions wait to be stored")
-        item = Item(policy, entries, intents, refused, asyncio.get_running_loop().create_future())
+        item = Item(policy, entries, intents, refused, asyncio.get_running_loop().create_future(), device_token)
         self._pending.append(item)
         self._waiting += len(entries)
         if self._task is None:
@@ -225,7 +229,7 @@ class Intake:
                     item.conflict = conflict
                     continue
             for index, report, checked in item.entries:
-                await work.report(item.policy, index, report, checked, item.outcome)
+                await work.report(item.policy, index, report, checked, item.outcome, item.device_token)
         await work.settle()
 
     def _acknowledge(self, group: list[Item]) -> None:
@@ -260,4 +264,3 @@ def _received(report: Position, now_us: int) -> int:
     delta = report.received_at - EPOCH
     said = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
     return min(said, now_us)
-

@@ -84,6 +84,7 @@ class Pushing:
             intents=receipt.intents,
             indexes=receipt.indexes,
             rejected=receipt.rejected,
+            device_token=principal.device_token if principal is not None else None,
         )
         return receipt.answer if isinstance(receipt.answer, Answer) else receipt.answer(outcome)
 

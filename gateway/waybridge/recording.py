@@ -91,11 +91,17 @@ class Work:
             self._known = await fleet.known_fixes(self._tx.conn, sorted(asked), self._tx.dialect)
 
     async def report(
-        self, policy: Policy, index: int, report: Report, checked: Checked | None, outcome: Outcome
+        self,
+        policy: Policy,
+        index: int,
+        report: Report,
+        checked: Checked | None,
+        outcome: Outcome,
+        device_token: str | None = None,
     ) -> None:
-        """Takes one report in."""
+        """Takes one report in. `device_token`: the device that a new source belongs to; its own without."""
         try:
-            draft = await self._resolve(policy, report.source.external_id)
+            draft = await self._resolve(policy, report.source.external_id, device_token)
         except ValueError as error:
             field = "device_token" if policy.connection_id == NATIVE else "external_id"
             outcome.rejected.append(Rejection(index, field, str(error)))
@@ -119,7 +125,7 @@ class Work:
 
     # -- resolve
 
-    async def _resolve(self, policy: Policy, external_id: str) -> SourceDraft:
+    async def _resolve(self, policy: Policy, external_id: str, device_token: str | None) -> SourceDraft:
         native = policy.connection_id == NATIVE
         if native:
             external_id = canonical_token(external_id)
@@ -128,18 +134,18 @@ class Work:
         if draft is None:
             source = self._roster.source(*key)
             if source is None:
-                source = await self._make(policy, external_id, native=native)
+                source = await self._make(policy, external_id, device_token, native=native)
             draft = self._sources[key] = SourceDraft(source)
             self._device(draft)
         return draft
 
-    async def _make(self, policy: Policy, external_id: str, *, native: bool) -> Source:
+    async def _make(self, policy: Policy, external_id: str, device_token: str | None, *, native: bool) -> Source:
         if not 0 < len(external_id) <= 500 or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in external_id):
             raise ValueError("must be 1 to 500 characters without control characters")
         tx = self._tx
-        token = (
-            external_id if native else vendor_device_token(policy.instance_id, policy.connection_id, external_id)
-        )
+        token = device_token or vendor_device_token(policy.instance_id, policy.connection_id, external_id)
+        if native:
+            token = external_id
         device = self._new_tokens.get((policy.instance_id, token)) or self._roster.device(policy.instance_id, token)
         device_id, made = (device.id, False) if device else await fleet.make_device(tx, policy.instance_id, token)
         source_id, owner_id = await fleet.make_source(
@@ -286,9 +292,7 @@ class Work:
         closed = await fleet.newest_end(self._tx.conn, draft.id)
         if closed is not None and began_us <= closed[0]:
             return  # a late word about a period that is over: its end wins
-        await self._open(
-            draft, began_us, ends_us, report.cause, report.shared_by, report.shared_with, report.chat_id
-        )
+        await self._open(draft, began_us, ends_us, report.cause, report.shared_by, report.shared_with, report.chat_id)
 
     async def _open(
         self,
