@@ -46,6 +46,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "receivedAt": ("receivedAt",),
     "onlineState": ("onlineState",),
 }
+GROUPS: Final = ("vehicleGroupIds", "vehicleGroupId", "groupIds", "groupId")
 _ONLINE: Final = {"online": True, "offline": False}
 _NAMED: Final = frozenset(alias for names in ALIASES.values() for alias in names) | set(NESTED) | {"type"}
 _MOST_EXTRAS: Final = 20
@@ -56,7 +57,8 @@ _HEARTBEAT_RANGE: Final = (1.0, 300.0)
 class Fix:
     """A vehicle's position in our units. `recorded_at` is None where the vendor gave no time at all.
 
-    `online` is None unless the vendor said online or offline; `attributes` are the vendor's other fields.
+    `online` is None unless the vendor said online or offline; `group_ids` is None unless the vendor named any;
+    `attributes` are the vendor's other fields.
     """
 
     vehicle_id: str
@@ -68,6 +70,7 @@ class Fix:
     online: bool | None
     vehicle_name: str | None
     user_name: str | None
+    group_ids: frozenset[str] | None
     attributes: Mapping[str, Any]
 
 
@@ -157,6 +160,7 @@ def parse_row(row: Any, unit: str) -> Fix | None:
         online=_ONLINE.get(state.lower()) if state else None,
         vehicle_name=text(values["vehicleName"]),
         user_name=text(values["userName"]),
+        group_ids=_groups(_first(merged, GROUPS)),
         attributes=_attributes(merged, values),
     )
 
@@ -215,6 +219,12 @@ def _flatten(row: dict[str, Any]) -> dict[str, Any]:
 
 def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def _groups(said: Any) -> frozenset[str] | None:
+    listed = said if isinstance(said, list) else [said]
+    found = frozenset(group for each in listed if (group := identity(each)) is not None)
+    return found if found or isinstance(said, list) else None
 
 
 def _attributes(merged: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

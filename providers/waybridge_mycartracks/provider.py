@@ -16,6 +16,7 @@ from waybridge import (
     Report,
     SourceKey,
 )
+from waybridge_mycartracks.choice import Choice
 from waybridge_mycartracks.demo import MyCarTracksDemo
 from waybridge_mycartracks.ledger import Ledger, profile
 from waybridge_mycartracks.live import Arrival, Live
@@ -43,6 +44,7 @@ class MyCarTracks(Provider[MyCarTracksSettings]):
     def __init__(self, settings: MyCarTracksSettings, context: ProviderContext) -> None:
         super().__init__(settings, context)
         self._rest = Rest(settings, context)
+        self._choice = Choice(settings)
         self._loaded = False
         self._runs: set[Live] = set()
         self._names: dict[str, Profile] = {}
@@ -106,7 +108,8 @@ class MyCarTracks(Provider[MyCarTracksSettings]):
         for arrival in arrivals:
             if isinstance(arrival, list):
                 for fix in arrival:
-                    reports += ledger.row(fix)
-            else:
+                    if self._choice.row(fix):
+                        reports += ledger.row(fix)
+            elif self._choice.event(arrival):
                 reports += ledger.live(arrival, now)
         return reports

@@ -64,7 +64,7 @@ async def device(running: RunningGateway) -> dict[str, Any] | None:
 
 async def until(ask: Callable[[], Awaitable[Any]]) -> Any:
     async with asyncio.timeout(20):
-        while not (found := await ask()):  # noqa: ASYNC110 - what is waited for is beyond HTTP
+        while not (found := await ask()):
             await asyncio.sleep(0.02)
     return found
 

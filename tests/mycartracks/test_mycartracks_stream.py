@@ -10,7 +10,8 @@ import pytest
 from mycartracks_harness import START, Bench, HandClock, settle
 
 from waybridge import CredentialsRejected, Offline, Position, Profile, SourceKey, SourceUnavailable
-from waybridge_mycartracks import MyCarTracks
+from waybridge_mycartracks import MyCarTracks, MyCarTracksSettings
+from waybridge_mycartracks.choice import Choice
 from waybridge_mycartracks.ledger import Ledger
 from waybridge_mycartracks.payload import FIELDS, Fix, parse_row
 
@@ -74,6 +75,50 @@ async def test_the_stream_is_asked_for_as_documented(vendor: MyCarTracksSimulato
     }
     assert "vehicleIds" not in third
     assert "vehicleGroupIds" not in third
+
+
+async def test_only_chosen_vehicles_come_in_although_last_positions_hold_all(
+    vendor: MyCarTracksSimulator, bench: Callable[..., Bench], clock: HandClock
+) -> None:
+    for vehicle_id in (1, 2):
+        vendor.set_vehicle(vehicle_id, groups=[vehicle_id * 10])
+        vendor.move(vehicle_id, 48.0, 17.0)
+    by_id, by_group = await started(bench(vehicle_ids=[1])), await started(bench(vehicle_group_ids=[20]))
+    assert [fix.source.external_id for fix in by_id.of(Position)] == ["1"]
+    assert by_group.of(Position) == []
+
+    await clock.advance(5)
+    for vehicle_id in (1, 2):
+        vendor.move(vehicle_id, 48.1, 17.0)
+    await clock.advance(1)
+    vendor.drop_sockets()
+    await settle()
+    for vehicle_id in (1, 2):
+        vendor.move(vehicle_id, 48.2, 17.0)
+    await clock.advance(2)
+
+    for ours, vehicle_id, count in ((by_id, "1", 3), (by_group, "2", 2)):
+        assert [fix.source.external_id for fix in ours.of(Position)] == [vehicle_id] * count
+        assert ours.of(Position)[-1].latitude == 48.2
+
+
+@pytest.mark.parametrize(
+    ("row", "taken"),
+    [
+        ({"vehicleGroupIds": [20, 30]}, True),
+        ({"vehicleGroupId": 20}, True),
+        ({"groupIds": ["20"]}, True),
+        ({"groupId": 30}, False),
+        ({"vehicleGroupIds": []}, False),
+        ({}, False),
+    ],
+)
+def test_a_row_that_names_its_groups_is_believed(row: dict[str, Any], taken: bool) -> None:
+    account = {"client_id": "id", "client_secret": "secret", "vehicle_group_ids": [20]}
+    fix = parse_row({"vehicleId": 1, "latitude": 1.0, "longitude": 2.0} | row, "kmh")
+    assert fix is not None
+
+    assert Choice(MyCarTracksSettings.model_validate(account)).row(fix) is taken
 
 
 async def test_a_too_small_interval_is_said(bench: Callable[..., Bench]) -> None:
