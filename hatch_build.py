@@ -68,8 +68,15 @@ def build(sources: Path) -> None:
         "npm_config_update_notifier": "false",
         "CI": "1",
     }
-    run([*npm, "ci", "--omit=dev", "--no-audit", "--no-fund", "--ignore-scripts"], sources, environment)
+    if not installed(sources):
+        run([*npm, "ci", "--omit=dev", "--no-audit", "--no-fund", "--ignore-scripts"], sources, environment)
     run([*npm, "run", "build"], sources, environment)
+
+
+def installed(sources: Path) -> bool:
+    """Whether npm put in place what the lock file asks for; it leaves a copy of the lock where it did."""
+    done = sources / "node_modules" / ".package-lock.json"
+    return done.is_file() and done.stat().st_mtime >= (sources / "package-lock.json").stat().st_mtime
 
 
 def node_and_npm() -> tuple[Path, list[str]]:
