@@ -170,7 +170,7 @@ async def test_killed_at_random_with_deliveries_in_flight_nothing_is_lost_and_or
         ledger.secret = await subscribed(server, token, target)
         in_flight = await killed_over_and_over(server, token, ledger, database_url)
         async with asyncio.timeout(120):
-            while await open_deliveries(database_url):  # noqa: ASYNC110 - another process works on it
+            while await open_deliveries(database_url):
                 await asyncio.sleep(0.5)
         assert await server.kill(signal.SIGTERM) == 0
 
@@ -215,7 +215,7 @@ async def killed_over_and_over(server: Server, token: str, ledger: Ledger, datab
     for _ in range(KILLS):
         before = len(ledger.received)
         async with asyncio.timeout(60):
-            while len(ledger.received) == before:  # noqa: ASYNC110 - until it delivers again
+            while len(ledger.received) == before:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(chance.random())
         await server.kill()
