@@ -98,6 +98,8 @@ class House:
         self.plugins = plugins or Plugins(
             disabled=settings.plugins.disabled, settings=settings.plugins.model_extra or {}
         )
+        # Asked before anything is open: settings that a plugin refuses end the start here.
+        self.filters, self.estimator, told = self.plugins.filters(), self.plugins.eta(), self.plugins.sinks()
         self.bus: Bus = make_bus(settings, self.node)
         self.store = Store(
             settings.database_url,
@@ -108,6 +110,7 @@ class House:
         # With the bus of one process there is one process: what it knows is what is stored.
         self.exclusive = isinstance(self.bus, MemoryBus) and type(self.bus) is MemoryBus and not shared_file
         self.roster = Roster()
+        self.sinks = Sinks(self.bus, self.roster, told)
         self.vault = Vault(settings.secrets)
         self.session = make_session(guarded=False)
         self.instances = Instances(self.store, self.bus, settings.instances)
@@ -142,7 +145,7 @@ class House:
             standstill_us=int(settings.trips.standstill_seconds * 1e6),
             standstill_mps=settings.trips.standstill_speed,
         )
-        self.arrivals = Arrivals(self.plugins.eta())
+        self.arrivals = Arrivals(self.estimator)
         self.sharing = Sharing(
             store=self.store,
             roster=self.roster,
@@ -163,7 +166,6 @@ class House:
         self.stream_sessions = StreamSessions(
             self.fanout, self.roster, self.store, settings.streams, node_id=self.node.id
         )
-        self.sinks = Sinks(self.bus, self.roster, self.plugins.sinks())
         self.intake = Intake(
             self.store,
             self.roster,
@@ -172,7 +174,7 @@ class House:
             shares=self.sharing,
             default_policy=default_policy,
             history=settings.history_days > 0,
-            filters=self.plugins.filters(),
+            filters=self.filters,
             exclusive=self.exclusive,
             most_ahead_us=int(settings.limits.future_reject_seconds * 1e6),
         )
