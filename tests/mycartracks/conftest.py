@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from mycartracks_harness import Bench, HandClock
+from aiohttp import web
+from mycartracks_harness import Bench, Desk, HandClock
 
 from waybridge_mycartracks import MyCarTracksSimulator
 
@@ -47,3 +48,21 @@ async def bench(
     yield make
     for one in made:
         await one.stop()
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    made = Desk()
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", made.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+def at_desk(desk: Desk, http: aiohttp.ClientSession, clock: HandClock) -> Callable[..., Bench]:
+    return lambda **settings: Bench(http, clock, desk.settings() | settings)

@@ -6,12 +6,16 @@ import asyncio
 import heapq
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from aiohttp import web
 
 from waybridge import Batch, ProviderContext, SourceUnavailable
 from waybridge_mycartracks import MyCarTracks, MyCarTracksSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START = datetime(2026, 6, 1, 14, 0, tzinfo=UTC)
 QUIET_TURNS = 8
@@ -152,3 +156,32 @@ class Bench:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.provider.close()
+
+
+class Desk:
+    """A server whose every answer a test writes; keeps the requests."""
+
+    def __init__(self) -> None:
+        self.token: Any = {"access_token": "a-token", "expires_in": 3592}
+        self.positions: Callable[[web.Request], web.Response] = lambda _: web.json_response({"data": []})
+        self.stream: Any = web.json_response({}, status=500)
+        self.requests: list[tuple[str, dict[str, str], str]] = []
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.requests.append((request.path_qs, dict(request.headers), await request.text()))
+        if request.path == "/oauth/token":
+            return self.token() if callable(self.token) else web.json_response(self.token)
+        return self.positions(request)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "client_id": "an-id.mycartracks.com",
+            "client_secret": "a secret with ü:%",
+            "base_url": f"{self.url}/v3",
+            "token_url": f"{self.url}/oauth/token",
+        }
+
+
+async def positions(bench: Bench) -> list[str]:
+    return [fix.vehicle_id async for page in bench.provider._rest.last_positions() for fix in page]
