@@ -79,7 +79,7 @@ class _Feed:
         if not self._failures:
             await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._sink.close()
