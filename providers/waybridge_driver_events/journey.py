@@ -62,7 +62,10 @@ class JourneyOptions(Options, Protocol):
 
 @dataclass(slots=True)
 class Journey:
-    """A booking's records as they were read (`found`) and as they are now; `reports` and `intents` come out."""
+    """A booking's records as they were read (`found`) and as they are now; `reports` and `intents` come out.
+
+    `due`: when it would have completed by itself, as it was read.
+    """
 
     customer: str
     reference: str
@@ -71,6 +74,7 @@ class Journey:
     live: Live
     times: Times
     found: dict[str, Any]
+    due: int | None = None
     reports: list[Report] = field(default_factory=list)
     ended: int = 0
 
@@ -78,6 +82,11 @@ class Journey:
     def name(self) -> str:
         """The external id of the booking's source."""
         return self.source.external_id
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was known of the booking when it was read."""
+        return self.found[f"booking/{self.name}"] is None
 
     def provision(self, now: datetime) -> None:
         """Makes the booking that nobody announced; its driver counts as assigned since ever."""
@@ -144,18 +153,17 @@ class Journey:
     def intents(self) -> list[Intent]:
         """What is to be kept, on condition that nobody else changed these records since they were read."""
         booking = self._known()
-        due = booking.completes_at
-        intents: list[Intent] = [
+        intents = [
             *self._kept(f"booking/{self.name}", msgspec.to_builtins(booking)),
             *self._kept(f"live/{self.name}", msgspec.to_builtins(self.live)),
-            *self._kept(f"reference/{self.reference}", self.customer),
         ]
+        if self.is_new:
+            intents += self._kept(f"reference/{self.reference}", self.customer)
+            intents.append(Put(forgotten_on(booking.created + KEPT_UNUSED, self.name), value=True))
         for stretch in sorted(self.times.changed):
             intents += self._kept(f"times/{self.name}/{stretch}", self.times.stretches[stretch])
-        if self.found.get(f"open/{self.name}") != due:
-            intents.append(Put(f"open/{self.name}", due))
-        if self.found.get(f"booking/{self.name}") is None:
-            intents.append(Put(forgotten_on(booking.created + KEPT_UNUSED, self.name), value=True))
+        if booking.completes_at != self.due:
+            intents.append(Put(f"open/{self.name}", booking.completes_at))
         if self.ended:
             intents.append(Put(forgotten_on(self.ended + KEPT_AFTER, self.name), value=True))
         return intents
@@ -276,18 +284,22 @@ async def load(
     """
     name = source.external_id
     stretches = sorted({to_us(moment) // STRETCH for moment in moments})
-    keys = [f"live/{name}", f"booking/{name}", f"reference/{reference}", f"open/{name}"]
-    found = {key: await state.get(key) for key in [*keys, *(f"times/{name}/{stretch}" for stretch in stretches)]}
+    keys = [f"live/{name}", f"booking/{name}", *(f"times/{name}/{stretch}" for stretch in stretches)]
+    found = {key: await state.get(key) for key in keys}
     booking, live = found[f"booking/{name}"], found[f"live/{name}"]
+    if booking is None:
+        found[f"reference/{reference}"] = await state.get(f"reference/{reference}")
+    known = None if booking is None else msgspec.convert(booking, Booking)
     times = {stretch: found[f"times/{name}/{stretch}"] for stretch in stretches}
     return Journey(
         customer=customer,
         reference=reference,
         source=source,
-        booking=None if booking is None else msgspec.convert(booking, Booking),
+        booking=known,
         live=Live() if live is None else msgspec.convert(live, Live),
         times=Times({stretch: list(offsets) for stretch, offsets in times.items() if offsets is not None}),
         found=found,
+        due=None if known is None else known.completes_at,
     )
 
 

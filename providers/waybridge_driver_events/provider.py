@@ -43,7 +43,7 @@ from waybridge_driver_events.rules import OVER, Refused, Verdict
 from waybridge_driver_events.simulator import Supplier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
 
 _NOT_FOUND: Final = "Unable to find booking with bookingReference provided"
@@ -133,12 +133,12 @@ class DriverEvents(Provider[DriverEventsSettings]):
                 raise unrouted(push)
 
     async def _event(self, push: Push, customer: str, reference: str) -> Receipt:
-        journey = await self._addressed(push, customer, reference)
+        event = _parsed(push)
+        journey = await self._addressed(push, customer, reference, [event])
         try:
-            event = parse_event(read_body(push))
-            verdict, journey = await self._take(journey, event, push.received_at)
-        except FieldError as error:
-            return await self._refusal(journey, Refused("field", str(error)))
+            if isinstance(event, FieldError):
+                return await self._refusal(journey, Refused("field", str(event)))
+            verdict = self._take(journey, event, push.received_at)
         except Refused as refused:
             return await self._refusal(journey, refused)
         if verdict.result == "duplicate":
@@ -149,26 +149,14 @@ class DriverEvents(Provider[DriverEventsSettings]):
             answer=lambda outcome: _told(verdict, event, outcome),
         )
 
-    async def _take(self, journey: Journey, event: DriverEvent, received_at: datetime) -> tuple[Verdict, Journey]:
-        if event.naive:
-            self.context.count("naive_time")
-        journey = await self._reload(journey, [event], received_at)
-        if journey.booking is None:
-            journey.provision(received_at)
-        return journey.take(event, received_at, self.settings), journey
-
     async def _batch(self, push: Push, customer: str, reference: str) -> Receipt:
         """Our own: a flushed buffer of events, each judged as if it came alone, answered item by item."""
-        journey = await self._addressed(push, customer, reference)
         try:
-            items = parse_batch(read_body(push, _LARGEST_BATCH))
+            events = [_event_or_fault(item) for item in parse_batch(read_body(push, _LARGEST_BATCH))]
         except FieldError as error:
+            journey = await self._addressed(push, customer, reference, [])
             return await self._refusal(journey, Refused("field", str(error)))
-        events = [_parsed(item) for item in items]
-        known = [event for event in events if isinstance(event, DriverEvent)]
-        journey = await self._reload(journey, known, push.received_at)
-        if journey.booking is None:
-            journey.provision(push.received_at)
+        journey = await self._addressed(push, customer, reference, events)
         results = [self._judged(journey, event, push.received_at) for event in events]
         for index, result in enumerate(results):
             result["index"] = index
@@ -179,14 +167,19 @@ class DriverEvents(Provider[DriverEventsSettings]):
             answer=answered(200, {"results": results}),
         )
 
+    def _take(self, journey: Journey, event: DriverEvent, received_at: datetime) -> Verdict:
+        if event.naive:
+            self.context.count("naive_time")
+        if journey.booking is None:
+            journey.provision(received_at)
+        return journey.take(event, received_at, self.settings)
+
     def _judged(self, journey: Journey, event: DriverEvent | FieldError, received_at: datetime) -> dict[str, Any]:
         if isinstance(event, FieldError):
             self.context.count("refused_field")
             return {"status": 400, "message": INVALID, "description": str(event)}
-        if event.naive:
-            self.context.count("naive_time")
         try:
-            verdict = journey.take(event, received_at, self.settings)
+            verdict = self._take(journey, event, received_at)
         except Refused as refused:
             self.context.count(f"refused_{refused.reason}")
             return {"status": refused.status, "message": _message(refused), "description": str(refused)}
@@ -216,7 +209,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
             change = parse_booking(read_body(push))
         except FieldError as error:
             raise rejected(400, INVALID, str(error)) from error
-        if journey.found[f"reference/{reference}"] not in {None, customer}:
+        if journey.is_new and journey.found[f"reference/{reference}"] is not None:
             raise rejected(409, "Conflict", "bookingReference belongs to another customerReference")
         booking = journey.booking
         if booking is not None and booking.status in OVER and change.status not in {None, booking.status}:
@@ -263,18 +256,31 @@ class DriverEvents(Provider[DriverEventsSettings]):
         times, refused = await state.items(f"times/{name}/"), await state.get(f"refused/{name}")
         return Batch(intents=[*journey.forget(times, refused), Put(key, None)])
 
-    async def _journey(self, push: Push, customer: str, reference: str) -> Journey:
-        """The booking that the path names, whether it exists or not; a bound token opens its own booking only."""
+    async def _journey(
+        self, push: Push, customer: str, reference: str, events: Sequence[DriverEvent | FieldError] = ()
+    ) -> Journey:
+        """The booking that the path names, whether it exists or not, with the times that the events may collide with.
+
+        A bound token opens its own booking only.
+        """
         name = f"{customer}/{reference}"
         bound = push.sender.device_token if push.sender is not None else None
         if bound is not None and canonical_token(bound) != self._device_token(name):
             raise PushRejected(401, UNAUTHORIZED, headers={"Content-Type": "application/json"})
-        return await load(self.context.state, self.context.source(name), customer, reference)
+        moments = {
+            moment
+            for event in events
+            if isinstance(event, DriverEvent) and event.type is EventType.LIVE_LOCATION
+            for moment in (event.occurred_at, min(event.occurred_at, push.received_at))
+        }
+        return await load(self.context.state, self.context.source(name), customer, reference, moments)
 
-    async def _known(self, push: Push, customer: str, reference: str) -> Journey:
+    async def _known(
+        self, push: Push, customer: str, reference: str, events: Sequence[DriverEvent | FieldError] = ()
+    ) -> Journey:
         """The booking that the path names. Raises PushRejected 404."""
         if valid_reference(customer) and valid_reference(reference):
-            journey = await self._journey(push, customer, reference)
+            journey = await self._journey(push, customer, reference, events)
             if journey.booking is not None:
                 return journey
             if await self.context.state.get(f"reference/{customer}") == reference:
@@ -284,27 +290,25 @@ class DriverEvents(Provider[DriverEventsSettings]):
                 )
         raise rejected(404, "Not Found", _NOT_FOUND)
 
-    async def _addressed(self, push: Push, customer: str, reference: str) -> Journey:
-        """The booking that an event is for; one that nobody announced only where the first event makes it."""
+    async def _addressed(
+        self, push: Push, customer: str, reference: str, events: Sequence[DriverEvent | FieldError]
+    ) -> Journey:
+        """The booking that events are for; one that nobody announced only where the first event makes it."""
         if self.settings.auto_provision and valid_reference(customer) and valid_reference(reference):
-            journey = await self._journey(push, customer, reference)
-            swapped = await self.context.state.get(f"reference/{customer}") == reference
-            if journey.found[f"reference/{reference}"] in {None, customer} and not swapped:
+            journey = await self._journey(push, customer, reference, events)
+            if journey.booking is not None:
                 return journey
-        return await self._known(push, customer, reference)
-
-    async def _reload(self, journey: Journey, events: list[DriverEvent], received_at: datetime) -> Journey:
-        """The booking again, with the times of the live locations that these could collide with."""
-        lives = [event.occurred_at for event in events if event.type is EventType.LIVE_LOCATION]
-        moments = {moment for sent in lives for moment in (sent, min(sent, received_at))}
-        return await load(self.context.state, journey.source, journey.customer, journey.reference, moments)
+            swapped = await self.context.state.get(f"reference/{customer}") == reference
+            if journey.found[f"reference/{reference}"] is None and not swapped:
+                return journey
+        return await self._known(push, customer, reference, events)
 
     async def _refusal(self, journey: Journey, refused: Refused) -> Receipt:
         """The dialect's error. The refusal is counted beside the booking, whose state it leaves alone."""
         self.context.count(f"refused_{refused.reason}")
         headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
         answer = answered(refused.status, {"message": _message(refused), "description": str(refused)}, headers)
-        if journey.booking is None or refused.retry_after is not None:
+        if journey.is_new or refused.retry_after is not None:
             return Receipt(answer=answer)
         key = f"refused/{journey.name}"
         found = await self.context.state.get(key)
@@ -341,7 +345,15 @@ class DriverEvents(Provider[DriverEventsSettings]):
         }
 
 
-def _parsed(item: Any) -> DriverEvent | FieldError:
+def _parsed(push: Push) -> DriverEvent | FieldError:
+    """A fault is told only after the booking was found. Raises PushRejected for what is no JSON of ours to read."""
+    try:
+        return parse_event(read_body(push))
+    except FieldError as error:
+        return error
+
+
+def _event_or_fault(item: Any) -> DriverEvent | FieldError:
     try:
         return parse_event(item)
     except FieldError as error:

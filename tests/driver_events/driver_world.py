@@ -181,7 +181,7 @@ class World:
         rounds = len(self.clock.slept)
         waiting = asyncio.ensure_future(anext(batches))
         while True:
-            while not waiting.done() and len(self.clock.slept) == rounds:  # noqa: ASYNC110 - the stream's own turns
+            while not waiting.done() and len(self.clock.slept) == rounds:
                 await asyncio.sleep(0)
             if not waiting.done():
                 waiting.cancel()

@@ -54,6 +54,7 @@ class Taxi:
             return response.status, await response.json()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 async def test_random_events_are_judged_as_the_tables_say_by_the_whole_gateway(taxi):
     dice, done, number = random.Random(5), 0, 0

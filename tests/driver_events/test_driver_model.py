@@ -11,6 +11,7 @@ from running import soak
 STEPS = soak(2_000, 100_000)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(4))
 async def test_random_events_are_judged_as_the_tables_say(seed):

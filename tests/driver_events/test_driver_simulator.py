@@ -200,7 +200,7 @@ async def test_playing_stops_when_it_is_told_to(gateway):
         run(url=str(gateway.make_url("/")), token="jwt", every=30.0, stop=stop, say=lambda line: None)
     )
     async with asyncio.timeout(5):
-        while not gateway.world.lives:  # noqa: ASYNC110 - another task's doing
+        while not gateway.world.lives:
             await asyncio.sleep(0)
         stop.set()
         await playing
@@ -250,7 +250,7 @@ async def test_the_demos_taxis_are_seen_and_do_not_arrive_too_soon(gateway):
     gateway.prefix.append("/ingest/demo-driver-events")
     driving = asyncio.create_task(demo.drive())
     async with asyncio.timeout(5):
-        while len(gateway.world.starts) < 2:  # noqa: ASYNC110 - another task's doing
+        while len(gateway.world.starts) < 2:
             await asyncio.sleep(0)
     driving.cancel()
     with pytest.raises(asyncio.CancelledError):
