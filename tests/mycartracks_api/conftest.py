@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 from aiohttp import web
-from mycartracks_api_fakes import FakeGateway
+from mycartracks_api_fakes import Api, FakeGateway
 
 from waybridge import RequestError
 from waybridge_mycartracks_api import waybridge_routes
@@ -54,3 +54,8 @@ async def url(gateway: FakeGateway) -> AsyncIterator[str]:
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
+
+
+@pytest.fixture
+async def api(http: aiohttp.ClientSession, url: str) -> AsyncIterator[Api]:
+    yield Api(http, url)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from waybridge import Caller, DeviceView, Position, RequestError, SourceKey
@@ -13,7 +14,12 @@ from waybridge import Caller, DeviceView, Position, RequestError, SourceKey
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    import aiohttp
+
 WHEN = datetime(2026, 6, 1, 14, 21, 35, tzinfo=UTC)
+ROOT = "/services/rest/v3/vehicles"
+READ = {"Authorization": "Bearer read@acme"}
+FIX = {"speed_mps": 42.5 / 3.6, "heading_deg": 90.0, "received_at": WHEN + timedelta(seconds=3)}
 
 
 class Unauthorized(RequestError):
@@ -112,3 +118,25 @@ class FakeGateway:
 
     async def take_ticket(self, ticket: str) -> Any:
         return self.tickets.pop(ticket, None)
+
+
+class Api:
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self.http = http
+        self.url = url
+
+    async def get(self, query: str = "", headers: dict[str, str] = READ) -> tuple[int, Any]:
+        async with self.http.get(f"{self.url}{ROOT}/lastPositions{query}", headers=headers) as answer:
+            return answer.status, await answer.json()
+
+    async def post(self, body: Any = None, headers: dict[str, str] = READ) -> tuple[int, Any]:
+        data = body if isinstance(body, (bytes, str)) or body is None else json.dumps(body)
+        async with self.http.post(f"{self.url}{ROOT}/livePositions/stream", data=data, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+    async def socket(self, **body: Any) -> aiohttp.ClientWebSocketResponse:
+        status, answer = await self.post(body)
+        assert status == 201, answer
+        ws = await self.http.ws_connect(answer["websocketUrl"])
+        assert await ws.receive_json(timeout=5) == {"type": "connected", "streamId": answer["streamId"]}
+        return ws

@@ -46,7 +46,7 @@ async def running(tmp_path: Path, vendor: MyCarTracksSimulator) -> AsyncIterator
 async def until(ask: Callable[[], Awaitable[Any]]) -> Any:
     """What `ask` answers, once it answers something."""
     async with asyncio.timeout(15):
-        while not (found := await ask()):  # noqa: ASYNC110 - what is waited for is beyond HTTP
+        while not (found := await ask()):
             await asyncio.sleep(0.02)
     return found
 
