@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from sqlalchemy import func, select, text
+
 from waybridge.bus import MemoryBus
 from waybridge.settings import Settings
 from waybridge.store import tables
@@ -138,7 +139,7 @@ async def drain(name: str, url: str, targets: list[str], rows: int, hanging: str
         wanted = await left(store, hanging)
         began, cpu = time.perf_counter(), time.process_time()
         await webhooks.start()
-        while await left(store, hanging):
+        while await left(store, hanging):  # noqa: ASYNC110 - the database is asked
             await asyncio.sleep(0.25)
         took, cpu = time.perf_counter() - began, time.process_time() - cpu
         print(

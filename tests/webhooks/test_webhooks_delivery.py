@@ -2,31 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import delete, func, select
-from webhooks_harness import Clock, Receiver, deliver, emit, make, settings
+from webhooks_harness import Clock, Receiver, deliver, emit, make, settings, state_of, subscribe
 
 from waybridge.signing import verify_webhook
-from waybridge.store import tables
 from waybridge.store.deliveries import queue_state
-from waybridge.store.engine import Store, Tx
+from waybridge.store.engine import Store
 from waybridge.webhooks import Webhooks
 
-EVERYTHING = {"subscribed_events": ["*"]}
 HOURS = 3_600
-
-
-async def subscribe(webhooks: Webhooks, url: str, **fields: Any) -> dict[str, Any]:
-    return await webhooks.subscriptions.create("acme", {"target_url": url, **EVERYTHING, **fields})
-
-
-async def state_of(webhooks: Webhooks, subscription: dict[str, Any]) -> list[dict[str, Any]]:
-    """The deliveries, oldest first."""
-    answer = await webhooks.history.deliveries(None, subscription["id"], limit=500)
-    return answer["deliveries"][::-1]
 
 
 async def test_an_event_arrives_signed_in_linqs_envelope(
@@ -63,7 +49,7 @@ async def test_an_event_arrives_signed_in_linqs_envelope(
 async def test_nothing_is_told_to_other_instances_inactive_or_other_subscriptions(
     webhooks: Webhooks, store: Store, receiver: Receiver
 ) -> None:
-    await webhooks.subscriptions.create("other", {"target_url": receiver.url, **EVERYTHING})
+    await webhooks.subscriptions.create("other", {"target_url": receiver.url, "subscribed_events": ["*"]})
     await subscribe(webhooks, receiver.url, is_active=False)
     await subscribe(webhooks, receiver.url, subscribed_events=["device.offline"])
 
@@ -272,18 +258,17 @@ async def test_a_target_dead_for_120_hours_is_switched_off_and_one_success_forgi
     hour = 0
 
     async def answer(request: web.Request) -> web.Response:
-        well = request.path.endswith("witness") or (request.path.endswith("sometimes") and hour % 100 == 60)
+        well = request.path.endswith("witness") or (request.path.endswith("sometimes") and hour == 60)
         return web.Response(status=200 if well else 500)
 
     receiver.default = answer
-    for hour in range(121):
+    for hour in range(0, 121, 3):
         await emit(store, device_token=f"van-{hour}")
         await deliver(webhooks)
         if hour < 120:
             assert (await webhooks.subscriptions.one(None, subscription["id"]))["is_active"]
-        clock.forward(HOURS)
+        clock.forward(3 * HOURS)
 
-    await deliver(webhooks)
     off = await webhooks.subscriptions.one(None, subscription["id"])
     assert (off["is_active"], off["disabled_reason"]) == (False, "failing")
     assert (await webhooks.subscriptions.one(None, forgiven["id"]))["is_active"]
@@ -326,149 +311,3 @@ async def test_a_dead_target_is_left_alone_by_its_breaker_and_another_one_is_not
     assert waiting == 40
     clock.forward(31)
     assert webhooks.deliverer.open_breakers == 0
-
-
-async def test_no_more_than_so_many_attempts_run_at_one_target(store: Store, receiver: Receiver) -> None:
-    webhooks = make(store, settings())
-    await subscribe(webhooks, receiver.url)
-    release = asyncio.Event()
-
-    async def hold(_request: web.Request) -> web.Response:
-        await release.wait()
-        return web.Response(status=200)
-
-    receiver.default = hold
-    for number in range(40):
-        await emit(store, device_token=f"van-{number}")
-    await webhooks.dispatcher.expand()
-    running = asyncio.create_task(webhooks.deliverer.drain())
-    await receiver.until(16)
-    release.set()
-    await running
-    assert len(receiver.received) == 40
-    assert receiver.most_running == 16
-    await webhooks.close()
-
-
-async def test_a_claim_whose_worker_died_is_taken_again_after_its_lease_and_the_late_word_counts_nothing(
-    store: Store, receiver: Receiver, clock: Clock
-) -> None:
-    first, second = make(store, settings()), make(store, settings())
-    subscription = await subscribe(first, receiver.url)
-    hang = asyncio.Event()
-
-    async def hold(_request: web.Request) -> web.Response:
-        await hang.wait()
-        return web.Response(status=500)
-
-    receiver.answers = [hold]
-    event_id = await emit(store, device_token="van-1")
-    following = await emit(store, device_token="van-1")
-    await first.dispatcher.expand()
-    stuck = asyncio.create_task(first.deliverer.drain())
-    await receiver.until(1)
-
-    clock.forward(24)
-    await second.deliverer.drain()
-    assert receiver.ids == [event_id]
-    clock.forward(2)
-    await second.deliverer.drain()
-    assert receiver.ids == [event_id, event_id, following]
-    hang.set()
-    await stuck
-    states = await state_of(first, subscription)
-    assert [(each["state"], each["attempt_count"]) for each in states] == [("delivered", 1), ("delivered", 1)]
-    await first.close()
-    await second.close()
-
-
-async def test_workers_that_stop_give_their_claims_back(store: Store, receiver: Receiver) -> None:
-    first, second = make(store, settings()), make(store, settings())
-    await subscribe(first, receiver.url)
-    release = asyncio.Event()
-
-    async def hold(_request: web.Request) -> web.Response:
-        await release.wait()
-        return web.Response(status=200)
-
-    receiver.answers = [hold]
-    event_id = await emit(store, device_token="van-1")
-    await first.dispatcher.expand()
-    running = asyncio.create_task(first.deliverer.drain())
-    await receiver.until(1)
-    await first.deliverer.close(grace_seconds=0)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-    await second.deliverer.drain()
-
-    assert receiver.ids == [event_id, event_id]
-    release.set()
-    await first.close()
-    await second.close()
-
-
-async def test_a_running_gateway_is_woken_by_the_commit(store: Store, receiver: Receiver) -> None:
-    webhooks = make(store, settings())
-    store._publish = webhooks.dispatcher._bus.publish
-    await subscribe(webhooks, receiver.url)
-    await webhooks.start()
-    began = asyncio.get_running_loop().time()
-    for number in range(20):
-        await emit(store, device_token="van-1")
-        await receiver.until(number + 1)
-    assert asyncio.get_running_loop().time() - began < 10  # the timers alone would take 20 s
-    await webhooks.close()
-
-
-async def test_two_nodes_share_the_work_without_sending_twice_and_keep_the_order(
-    store: Store, database_url: str, receiver: Receiver, clock: Clock
-) -> None:
-    second_store = Store(database_url, now_us=clock, shared_file=True)
-    await second_store.start()
-    nodes = [make(store, settings()), make(second_store, settings())]
-    await subscribe(nodes[0], receiver.url)
-    await subscribe(nodes[0], receiver.url + "/two", subscribed_events=["device.*"])
-    ids: dict[str, list[str]] = {}
-
-    async def told(tx: Tx) -> None:
-        for number in range(100):
-            token = f"van-{number % 7}"
-            event_id = tx.emit("device.online", instance_id="acme", data={"device_token": token}, device_token=token)
-            ids.setdefault(token, []).append(event_id)
-
-    await store.write(told)
-    await asyncio.gather(*(node.dispatcher.expand() for node in nodes))
-    await asyncio.gather(*(node.deliverer.drain() for node in nodes))
-    for node in nodes:  # whoever stopped first may have left what the other one's last attempts set free
-        await node.deliverer.drain()
-
-    for path in ("/hook", "/hook/two"):
-        got: dict[str, list[str]] = {}
-        for each in receiver.received:
-            if each.path == path:
-                got.setdefault(each.event["data"]["device_token"], []).append(each.event_id)
-        assert got == ids
-    for node in nodes:
-        await node.close()
-    await second_store.close()
-
-
-async def test_what_was_parked_behind_rows_that_somebody_deleted_is_set_free(
-    webhooks: Webhooks, store: Store, receiver: Receiver
-) -> None:
-    await subscribe(webhooks, receiver.url)
-    for _ in range(3):
-        await emit(store, device_token="van-1")
-    await webhooks.dispatcher.expand()
-
-    async def by_hand(tx: Tx) -> None:
-        oldest = select(func.min(tables.deliveries.c.id)).scalar_subquery()
-        await tx.conn.execute(delete(tables.deliveries).where(tables.deliveries.c.id == oldest))
-
-    await store.write(by_hand)
-    await deliver(webhooks)
-    assert receiver.received == []
-    await webhooks.housekeeping.clean()
-    await deliver(webhooks)
-    assert len(receiver.received) == 2

@@ -122,6 +122,16 @@ async def deliver(webhooks: Webhooks) -> None:
         await webhooks.deliverer.drain()
 
 
+async def subscribe(webhooks: Webhooks, url: str, **fields: Any) -> dict[str, Any]:
+    return await webhooks.subscriptions.create("acme", {"target_url": url, "subscribed_events": ["*"], **fields})
+
+
+async def state_of(webhooks: Webhooks, subscription: dict[str, Any]) -> list[dict[str, Any]]:
+    """The deliveries, oldest first."""
+    answer = await webhooks.history.deliveries(None, subscription["id"], limit=500)
+    return answer["deliveries"][::-1]
+
+
 @dataclass(frozen=True)
 class TokenHolder:
     """Who sent a request, as the API sees it."""
