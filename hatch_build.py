@@ -35,7 +35,7 @@ class PagesBuildHook(BuildHookInterface[Any]):
         if not (sources / "package.json").is_file():
             if (output / STAMP).is_file():
                 return
-            raise FileNotFoundError(f"neither {SOURCES} nor built pages in {OUTPUT}: take the whole checkout or a release")
+            raise FileNotFoundError(f"neither {SOURCES} nor built pages in {OUTPUT}: take a whole checkout")
         digest = sources_digest(sources)
         stamp = output / STAMP
         if stamp.is_file() and stamp.read_text("utf-8").strip() == digest:

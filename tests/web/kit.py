@@ -246,3 +246,12 @@ async def varied(page: Page) -> bool:
     """Whether the map is more than one colour: PNG packs a blank picture into next to nothing."""
     clip = {"x": 60, "y": 120, "width": 240, "height": 240}
     return len(await page.screenshot(clip=clip)) > 6000  # type: ignore[arg-type]
+
+
+async def axe(page: Page) -> list[str]:
+    """Rules of WCAG 2.2 A and AA that the page breaks, with where."""
+    if not AXE.is_file():
+        pytest.skip("needs axe-core (npm ci in gateway/pages)")
+    await page.evaluate(AXE.read_text("utf-8"))
+    result = await page.evaluate("axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa'] })")
+    return [json.dumps([each["id"], [node["target"] for node in each["nodes"]]]) for each in result["violations"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 
-from .kit import AXE, DESTINATION, STATION, Gateway, Watch, open_map, running, state, until, watched
+from .kit import DESTINATION, STATION, Gateway, Watch, axe, open_map, running, state, until, watched
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -156,15 +155,6 @@ async def test_a_foreign_tile_host_sees_the_origin_and_never_the_link(
 
 async def _later(found: list[Any]) -> bool:
     return bool(found)
-
-
-async def axe(page: Page) -> list[str]:
-    """Rules of WCAG 2.2 A and AA that the page breaks, with where."""
-    if not AXE.is_file():
-        pytest.skip("needs axe-core (npm ci in gateway/pages)")
-    await page.evaluate(AXE.read_text("utf-8"))
-    result = await page.evaluate("axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa'] })")
-    return [json.dumps([each["id"], [node["target"] for node in each["nodes"]]]) for each in result["violations"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
