@@ -7,10 +7,9 @@ so that guessing ends long before real viewers meet a limit; whoever is limited 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from waybridge.api.answers import Answer
 from waybridge.api.operations import Operation
@@ -20,7 +19,7 @@ from waybridge.limits import MISSES, PUBLIC, Bucket, Limiter, Verdict, headers
 from waybridge.sharing import UnknownLink
 from waybridge.streams.fanout import Fanout, Seats
 from waybridge.streams.shares import end_at_once
-from waybridge.streams.sockets import objects, until_gone, websocket
+from waybridge.streams.sockets import Talk, accept, until_gone, websocket
 from waybridge.streams.wire import CloseCode, text_frame
 from waybridge.vault import digest
 
@@ -28,10 +27,11 @@ if TYPE_CHECKING:
     from waybridge.api.operations import Call
     from waybridge.settings_tables import LimitSettings
     from waybridge.sharing import Recipients
-    from waybridge.streams.shares import ShareChannels
+    from waybridge.streams.shares import ShareChannel, ShareChannels
 
 POLICY = "share"
 PONG = text_frame(b'{"type":"pong"}')
+NOTHING: Mapping[str, object] = {}
 NOINDEX = {"X-Robots-Tag": "noindex"}
 
 
@@ -151,33 +151,47 @@ class SharePublicApi:
             raise TooMany("too many requests from your address; wait a moment", retry_after=_wait(misses))
 
     async def _live(self, call: Call) -> web.StreamResponse:
-        require_handshake(call.request)
-        share_token, client = call.path["share_token"], call.client
+        request, share_token, client = call.request, call.path["share_token"], call.client
+        del call  # a viewer stays for hours: what it needs no more goes
+        require_handshake(request)
         allowed = (await self._limiter.hit(PUBLIC, client)).allowed
         allowed = allowed and (await self._limiter.peek(MISSES, client)).allowed
-        with ExitStack() as seats:
-            for seat, key in ((self._by_address, client), (self._by_token, digest(share_token))):
-                if allowed and seat.take(key):
-                    seats.callback(seat.free, key)
-                else:
-                    allowed = False
-            if not allowed:
-                return await self._turned_away(call.request)
-            async with self._channels.opened(share_token) as channel:
+        token_key = digest(share_token)
+        if not allowed or not self._by_address.take(client):
+            return await self._turned_away(request)
+        if not self._by_token.take(token_key):
+            self._by_address.free(client)
+            return await self._turned_away(request)
+        channel: ShareChannel | str | None = None
+        try:
+            channel = await self._channels.hold(share_token)
+            if isinstance(channel, str):
                 if channel == "unknown":
                     await self._limiter.hit(MISSES, client)
-                async with websocket(call.request, self._fanout, "share", max_frame=self._max_frame) as (ws, viewer):
-                    if isinstance(channel, str):
-                        end_at_once(viewer, channel)
-                        await until_gone(ws, viewer)
-                        return ws
-                    try:
-                        await channel.join(viewer)
-                        async for frame in objects(ws, viewer):
-                            if frame is not None and frame.get("type") == "ping":
-                                viewer.reply(PONG)
-                    finally:
-                        channel.leave(viewer)
+                return await self._ended(request, channel)
+            ws, viewer = await accept(request, self._fanout, "share", max_frame=self._max_frame)
+            try:
+                await channel.join(viewer)
+                talk = Talk(viewer)
+                async for message in ws:  # one loop a viewer, and nothing in between: memory counts here
+                    if message.type is WSMsgType.ERROR:
+                        break
+                    if talk.heard() and (talk.read(message) or NOTHING).get("type") == "ping":
+                        viewer.reply(PONG)
+            finally:
+                channel.leave(viewer)
+                self._fanout.leave(viewer)
+            return ws
+        finally:
+            if channel is not None and not isinstance(channel, str):
+                self._channels.release(channel)
+            self._by_token.free(token_key)
+            self._by_address.free(client)
+
+    async def _ended(self, request: web.Request, how: str) -> web.StreamResponse:
+        async with websocket(request, self._fanout, "share", max_frame=self._max_frame) as (ws, viewer):
+            end_at_once(viewer, how)
+            await until_gone(ws, viewer)
         return ws
 
     async def _turned_away(self, request: web.Request) -> web.StreamResponse:

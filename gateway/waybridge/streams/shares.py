@@ -12,8 +12,7 @@ as the interval is not told twice.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -293,9 +292,8 @@ class ShareChannels:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    @contextlib.asynccontextmanager
-    async def opened(self, share_token: str) -> AsyncIterator[ShareChannel | str]:
-        """The running channel behind a link, kept while the block lasts; or how the link ended.
+    async def hold(self, share_token: str) -> ShareChannel | str:
+        """The running channel behind a link, kept until `release`; or how the link ended.
 
         That is completed, cancelled, expired or unknown. Raises StoreUnavailable.
         """
@@ -304,17 +302,25 @@ class ShareChannels:
             session = await self.shares.by_token(share_token)
             status = "unknown" if session is None else session.status_at(self.now_us())
             if session is None or status != "active":
-                yield status
-                return
+                return status
             channel = self._channels.get(session.id) or self._made(session, share_token)
         channel.holds += 1
         try:
             await channel.ready()
-            yield channel if channel.ended is None else channel.ended
-        finally:
-            channel.holds -= 1
-            if not channel.holds:
-                channel.stop()
+        except BaseException:
+            self.release(channel)
+            raise
+        if channel.ended is None:
+            return channel
+        self.release(channel)
+        return channel.ended
+
+    @staticmethod
+    def release(channel: ShareChannel) -> None:
+        """A channel that nobody holds any more stops."""
+        channel.holds -= 1
+        if not channel.holds:
+            channel.stop()
 
     def _made(self, session: ShareSession, share_token: str) -> ShareChannel:
         channel = ShareChannel(self, session, share_token)
