@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Iterable
-from dataclasses import asdict, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 from waybridge import periods, sources
 from waybridge.bounds import Checked
-from waybridge.bus import DeviceEvent, Fix, PositionEvent
+from waybridge.bus import Fix, PositionEvent
+from waybridge.consent import Consent, began_us
 from waybridge.drafts import DeviceDraft, SourceDraft
+from waybridge.ledger import NATIVE, Shares
 from waybridge.model import (
     Milestone,
     Offline,
@@ -20,63 +20,20 @@ from waybridge.model import (
     Report,
     SharingStarted,
     SharingStopped,
-    canonical_token,
-    iso,
     iso_us,
     to_us,
-    vendor_device_token,
 )
 from waybridge.provider import Outcome, Rejection
-from waybridge.roster import LATE, NOT_LIVE, SUSPECT, Device, Period, Policy, Roster, Source
+from waybridge.roster import LATE, NOT_LIVE, SUSPECT, Device, Policy, Source
 from waybridge.store import fleet
-from waybridge.store.engine import Tx, new_id
-from waybridge.trips import TripRules, advance
-
-NATIVE = "native"
+from waybridge.store.engine import new_id
+from waybridge.trips import advance
 
 
-class Shares(Protocol):
-    """What the share sessions do when a journey ends, inside intake's transaction."""
-
-    async def complete_for_device(self, tx: Tx, device_id: int, device_token: str, instance_id: str) -> None: ...
-
-
-class Work:
+class Work(Consent):
     """One group's reports inside its transaction. Call `report` for each in order, then `settle` once."""
 
-    def __init__(
-        self,
-        tx: Tx,
-        roster: Roster,
-        *,
-        rules: TripRules,
-        shares: Shares,
-        default_policy: fleet.DefaultPolicy,
-        history: bool,
-        by_clock: bool = False,
-    ) -> None:
-        self._tx = tx
-        self._by_clock = by_clock
-        self._roster = roster
-        self._rules = rules
-        self._shares = shares
-        self._default_policy = default_policy
-        self._history = history
-        self._sources: dict[tuple[str, str, str], SourceDraft] = {}
-        self._devices: dict[int, DeviceDraft] = {}
-        self._new_tokens: dict[tuple[str, str], Device] = {}
-        self._known: set[tuple[int, int]] = set()
-        self._rows: list[fleet.FixRow] = []
-        self._shown: list[tuple[SourceDraft, Fix, str | None]] = []
-        self._told: list[DeviceEvent] = []
-
     # -- state
-
-    async def reload(self, keys: Iterable[tuple[str, str, str]]) -> None:
-        """Locks the sources and takes over what other nodes wrote."""
-        found = await fleet.device_ids_of(self._tx.conn, set(keys), lock=True)
-        if found:
-            await fleet.load(self._tx.conn, self._roster, self._default_policy, sorted(set(found.values())))
 
     async def find_known(self, fixes: Iterable[tuple[Policy, str, Checked]]) -> None:
         """Asks the history once for the fixes that are not newer than all that their source ever sent."""
@@ -115,61 +72,13 @@ class Work:
             case SharingStarted():
                 await self._started(draft, report)
             case SharingStopped():
-                await self._stopped(draft, max(to_us(report.ended_at), _began(draft)), report.cause)
+                await self._stopped(draft, max(to_us(report.ended_at), began_us(draft)), report.cause)
             case Milestone():
                 await self._milestone(draft, report)
             case Profile():
                 device = self._device(draft)
                 if device.merge(report, self._tx.now_us):
                     self._tell("profile", device.device)
-
-    # -- resolve
-
-    async def _resolve(self, policy: Policy, external_id: str, device_token: str | None) -> SourceDraft:
-        native = policy.connection_id == NATIVE
-        if native:
-            external_id = canonical_token(external_id)
-        key = (policy.instance_id, policy.connection_id, external_id)
-        draft = self._sources.get(key)
-        if draft is None:
-            source = self._roster.source(*key)
-            if source is None:
-                source = await self._make(policy, external_id, device_token, native=native)
-            draft = self._sources[key] = SourceDraft(source)
-            self._device(draft)
-        return draft
-
-    async def _make(self, policy: Policy, external_id: str, device_token: str | None, *, native: bool) -> Source:
-        if not 0 < len(external_id) <= 500 or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in external_id):
-            raise ValueError("must be 1 to 500 characters without control characters")
-        tx = self._tx
-        token = device_token or vendor_device_token(policy.instance_id, policy.connection_id, external_id)
-        if native:
-            token = external_id
-        device = self._new_tokens.get((policy.instance_id, token)) or self._roster.device(policy.instance_id, token)
-        device_id, made = (device.id, False) if device else await fleet.make_device(tx, policy.instance_id, token)
-        source_id, owner_id = await fleet.make_source(
-            tx, policy.instance_id, policy.connection_id, external_id, policy.provider, device_id
-        )
-        if owner_id != device_id or (device is None and not made and self._roster.by_id(device_id) is None):
-            # Another node knew it first: what it committed is taken over.
-            await fleet.load(tx.conn, self._roster, self._default_policy, [owner_id])
-            known = self._roster.source(policy.instance_id, policy.connection_id, external_id)
-            if known is not None:
-                return known
-        if device is None:
-            device = self._roster.by_id(device_id) or Device(device_id, policy.instance_id, token)
-            self._new_tokens[policy.instance_id, token] = device
-            self._devices.setdefault(device_id, DeviceDraft(device, is_new=True))
-            self._tell("created", device)
-        return Source(source_id, policy.connection_id, external_id, device, policy)
-
-    def _device(self, draft: SourceDraft) -> DeviceDraft:
-        device = self._devices.get(draft.source.device.id)
-        if device is None:
-            device = self._devices[draft.source.device.id] = DeviceDraft(draft.source.device)
-        device.sources[draft.id] = draft
-        return device
 
     # -- positions
 
@@ -215,8 +124,8 @@ class Work:
     @staticmethod
     def _fix(checked: Checked, trip_id: int | None, flags: int) -> Fix:
         return Fix(
-            checked.recorded_us, checked.sent_us, checked.received_us, checked.latitude, checked.longitude, checked.altitude,
-            checked.accuracy, checked.speed, checked.heading, trip_id, flags, checked.extra,
+            checked.recorded_us, checked.sent_us, checked.received_us, checked.latitude, checked.longitude,
+            checked.altitude, checked.accuracy, checked.speed, checked.heading, trip_id, flags, checked.extra,
         )  # fmt: skip
 
     def _record(self, draft: SourceDraft, fix: Fix) -> None:
@@ -261,119 +170,6 @@ class Work:
         earlier = await fleet.trip_by_token(self._tx.conn, draft.id, token)
         return earlier.id if earlier is not None else None
 
-    # -- what the vendor says of itself
-
-    def _vendor_says(self, draft: SourceDraft, *, online: bool | None) -> None:
-        if online is not draft.vendor_online:
-            draft.vendor_online = online
-            draft.columns["vendor_online"] = online
-
-    async def _offline(self, draft: SourceDraft, report: Offline) -> None:
-        self._vendor_says(draft, online=False)
-        last_us = draft.last.recorded_us if draft.last is not None else self._tx.now_us
-        seen_us = to_us(report.last_seen_at) if report.last_seen_at is not None else last_us
-        await self._vendor_offline(draft, min(max(seen_us, last_us), self._tx.now_us))
-
-    async def _vendor_offline(self, draft: SourceDraft, ended_us: int) -> None:
-        draft.fresh_since_us = None
-        if draft.period is not None and draft.policy.begins == "fix":
-            await self._stopped(draft, max(ended_us, draft.period.began_us), "offline")
-
-    # -- sharing
-
-    async def _started(self, draft: SourceDraft, report: SharingStarted) -> None:
-        began_us = to_us(report.began_at)
-        ends_us = to_us(report.ends_at) if report.ends_at is not None else None
-        if draft.period is not None:
-            if ends_us != draft.period.ends_us:
-                await fleet.extend_period(self._tx, draft.period.id, ends_us)
-                draft.period = _with_end(draft.period, ends_us)
-            return
-        closed = await fleet.newest_end(self._tx.conn, draft.id)
-        if closed is not None and began_us <= closed[0]:
-            return  # a late word about a period that is over: its end wins
-        await self._open(draft, began_us, ends_us, report.cause, report.shared_by, report.shared_with, report.chat_id)
-
-    async def _open(
-        self,
-        draft: SourceDraft,
-        began_us: int,
-        ends_us: int | None,
-        cause: str,
-        shared_by: str | None = None,
-        shared_with: str | None = None,
-        chat_id: str | None = None,
-    ) -> None:
-        device = self._device(draft)
-        period = Period(
-            new_id(), "shr_" + secrets.token_hex(12), began_us, ends_us, cause, shared_by, shared_with, chat_id
-        )
-        opened = await fleet.begin_period(
-            self._tx,
-            {
-                "id": period.id,
-                "sharing_id": period.sharing_id,
-                "kind": "source",
-                "instance_id": device.device.instance_id,
-                "device_id": device.device.id,
-                "device_token": device.device.token,
-                "source_id": draft.id,
-                "connection_id": draft.policy.connection_id,
-                "provider": draft.policy.provider,
-                "shared_by": shared_by,
-                "shared_with": shared_with,
-                "chat_id": chat_id,
-                "began_us": began_us,
-                "ends_us": ends_us,
-                "start_cause": cause,
-            },
-        )
-        if not opened:
-            return
-        draft.period = period
-        data = periods.started_data(device.device, draft.policy, period, shared_by=device.display_name)
-        self._emit("location.sharing.started", device.device, data, cause)
-        self._tell("sharing_started", device.device, {"cause": cause})
-
-    async def _stopped(self, draft: SourceDraft, ended_us: int, cause: str) -> None:
-        period = draft.period
-        if period is None or not await fleet.end_period(self._tx, period.id, ended_us, cause):
-            return
-        draft.period = None
-        device = self._device(draft)
-        data = periods.stopped_data(
-            device.device, draft.policy, period, shared_by=device.display_name, ended_us=ended_us, cause=cause
-        )
-        self._emit("location.sharing.stopped", device.device, data, cause)
-        self._tell("sharing_stopped", device.device, {"cause": cause})
-        if draft.policy.consent == "all":
-            draft.last = draft.milestone = None
-            draft.new_last = draft.new_milestone = False
-            draft.fresh_since_us = None
-            await fleet.forget_last(self._tx, draft.id)
-
-    async def _milestone(self, draft: SourceDraft, report: Milestone) -> None:
-        device = self._device(draft)
-        if report.stage is not None:
-            device.columns |= {"stage": report.stage.value, "stage_at_us": to_us(report.occurred_at)}
-        if report.target is not None:
-            device.columns["target"] = json.dumps(asdict(report.target))
-        if report.stage is not None or report.target is not None:
-            self._tell("stage", device.device, {"stage": report.stage.value if report.stage is not None else None})
-        if report.event_type is not None:
-            data = {
-                "device_token": device.device.token,
-                "customer_reference": report.references.get("customer_reference"),
-                "booking_reference": report.references.get("booking_reference"),
-                "event_type": report.event_type,
-                "occurred_at": iso(report.occurred_at),
-            }
-            self._emit("driver.event", device.device, data, None)
-        if report.completes_shares:
-            await self._shares.complete_for_device(
-                self._tx, device.device.id, device.device.token, device.device.instance_id
-            )
-
     # -- the clock
 
     async def tick(self, device: Device) -> None:
@@ -395,13 +191,6 @@ class Work:
             if draft.period is not None and draft.policy.begins == "fix":
                 ended_us = max(draft.period.began_us, last.recorded_us if last is not None else now_us)
                 await self._stopped(draft, ended_us, "offline")
-
-    async def end_sharing(self, source: Source, cause: str) -> None:
-        """Ends a source's sharing period, whatever the source says (its connection is removed, it is erased)."""
-        key = (source.device.instance_id, source.connection_id, source.external_id)
-        draft = self._sources.setdefault(key, SourceDraft(source))
-        self._device(draft)
-        await self._stopped(draft, max(self._tx.now_us, _began(draft)), cause)
 
     # -- the end of the group
 
@@ -485,31 +274,6 @@ class Work:
         device.online = False
         device.columns |= {"online": False, "online_since_us": now_us}
 
-    def _commit(self) -> None:
-        for device in self._devices.values():
-            if device.is_new and self._roster.by_id(device.device.id) is None:
-                self._roster.add_device(device.device)
-        for draft in self._sources.values():
-            if self._roster.source_by_id(draft.id) is None:
-                self._roster.add_source(draft.source)
-        for device in self._devices.values():
-            device.commit()
-
-    def _emit(self, event_type: str, device: Device, data: dict[str, Any], cause: str | None) -> None:
-        self._tx.emit(
-            event_type,
-            instance_id=device.instance_id,
-            data=data,
-            device_id=device.id,
-            device_token=device.token,
-            cause=cause,
-        )
-
-    def _tell(self, kind: str, device: Device, details: dict[str, Any] | None = None) -> None:
-        self._told.append(
-            DeviceEvent(kind, device.instance_id, device.id, device.token, self._tx.now_us, details or {})
-        )
-
 
 def source_changed(device: Device, before: Source, after: Source, reason: str) -> dict[str, Any]:
     """The payload of `source.changed`."""
@@ -548,12 +312,4 @@ def _candidates(device: DeviceDraft) -> list[SourceDraft | Source]:
     return known
 
 
-def _began(draft: SourceDraft) -> int:
-    return draft.period.began_us if draft.period is not None else 0
-
-
-def _with_end(period: Period, ends_us: int | None) -> Period:
-    return Period(
-        period.id, period.sharing_id, period.began_us, ends_us, period.cause, period.shared_by, period.shared_with,
-        period.chat_id,
-    )  # fmt: skip
+__all__ = ["Shares", "Work", "online_data", "source_changed"]
