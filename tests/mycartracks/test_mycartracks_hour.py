@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mycartracks_harness import START, Bench, HandClock, settle
+from running import soak
 
 from waybridge import Position, SourceUnavailable
 from waybridge_mycartracks import MyCarTracksSimulator
@@ -20,10 +21,11 @@ HOUR = 3600
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(soak(3, 100)))
 async def test_an_hour_of_drops_expiries_and_refusals_loses_nothing_after_recovery(
-    http: aiohttp.ClientSession, clock: HandClock
+    http: aiohttp.ClientSession, clock: HandClock, seed: int
 ) -> None:
-    chance = random.Random(20260601)
+    chance = random.Random(seed)
     vendor = MyCarTracksSimulator(clock=clock, session_seconds=120, token_seconds=400)
     await vendor.start()
     before = asyncio.all_tasks()
