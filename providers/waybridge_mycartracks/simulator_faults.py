@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from waybridge_mycartracks.simulator_shape import Time
+
+_PADDING: Final = 11_000_000
+_CHUNK: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +78,23 @@ class Faults:
         """The refusal for a request that came now."""
         coming = self.next.get(what)
         return coming.pop(0) if coming else self.always.get(what)
+
+
+async def send_json(
+    request: web.Request, answer: Any, headers: Mapping[str, str], faults: Faults, clock: Time
+) -> web.StreamResponse:
+    """An answer in JSON, cut short, padded or slowed down as the faults say."""
+    body = json.dumps(answer).encode()
+    if faults.truncated:
+        body = body[: len(body) // 2]
+    if faults.oversized:
+        body += b" " * _PADDING
+    response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
+    response.content_length = len(body)
+    await response.prepare(request)
+    for start in range(0, len(body), _CHUNK):
+        if faults.body_delay:
+            await clock.sleep(faults.body_delay)
+        await response.write(body[start : start + _CHUNK])
+    await response.write_eof()
+    return response

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from waybridge_mycartracks.simulator_faults import Faults
+from waybridge_mycartracks.simulator_faults import Faults, send_json
 from waybridge_mycartracks.simulator_oauth import Denied, TokenDesk
 from waybridge_mycartracks.simulator_shape import Shape, SystemTime, Time, Vehicle, iso, last_position
 from waybridge_mycartracks.simulator_stream import Feed, Session, new_session
@@ -293,20 +293,7 @@ class Server:
     async def _json(
         self, request: web.Request, answer: Any, headers: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
-        body = json.dumps(answer).encode()
-        if self.faults.truncated:
-            body = body[: len(body) // 2]
-        if self.faults.oversized:
-            body += b" " * 11_000_000
-        response = web.StreamResponse(headers={"Content-Type": "application/json", **(headers or {})})
-        response.content_length = len(body)
-        await response.prepare(request)
-        for start in range(0, len(body), 65_536):
-            if self.faults.body_delay:
-                await self.clock.sleep(self.faults.body_delay)
-            await response.write(body[start : start + 65_536])
-        await response.write_eof()
-        return response
+        return await send_json(request, answer, headers or {}, self.faults, self.clock)
 
 
 def _oauth_error(status: int, error: str, description: str) -> web.Response:
