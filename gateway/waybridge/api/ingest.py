@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 
 from waybridge.api.bodies import keepable
-from waybridge.api.operations import PRINCIPAL, Verifier, read_body
+from waybridge.api.operations import PRINCIPAL, Proofs, Verifier, read_body
 from waybridge.api.problems import BASE_HEADERS, problem_of
 from waybridge.auth import Principal, basic_credentials, bearer
 from waybridge.errors import Forbidden, NotFound, PushRejected, Unauthorized
@@ -35,7 +35,7 @@ class IngestApi:
 
     def __init__(self, ingest: Ingest, auth: Verifier, *, most: int = 1_048_576) -> None:
         self._ingest = ingest
-        self._auth = auth
+        self._proofs = Proofs(auth)
         self._most = most
 
     def mount(self, app: web.Application) -> None:
@@ -81,7 +81,8 @@ class IngestApi:
             return None
         try:
             principal = await self._principal(request, can)
-            request[PRINCIPAL] = principal
+            if hdrs.ORIGIN in request.headers:
+                request[PRINCIPAL] = principal
             principal.require(SCOPE)
         except (Unauthorized, Forbidden) as error:
             if can.unauthorized is None:
@@ -95,7 +96,7 @@ class IngestApi:
 
     async def _principal(self, request: web.Request, can: Capabilities) -> Principal:
         token = token_of(request, can)
-        return self._auth.cached(token) or await self._auth.verify(token)
+        return self._proofs.recent(token) or await self._proofs.prove(token)
 
 
 def token_of(request: web.Request, can: Capabilities) -> str:

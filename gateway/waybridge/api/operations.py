@@ -32,7 +32,7 @@ SMALL_BODY = 65_536
 LARGE_BODY = 1_048_576
 BODY_SECONDS = 30.0
 RECENT_SECONDS = 1.0
-"""How long a proof of a token is taken for granted without asking `auth`, which keeps it longer but asks more."""
+"""How long a proof of a token is taken for granted; `auth` keeps proofs too, but hashes the token each time."""
 RECENT_TOKENS = 10_000
 
 PRINCIPAL = web.RequestKey("principal", object)
@@ -152,6 +152,29 @@ class Call:
         return web.Response(status=status, headers=CIMultiDict(BASE_HEADERS))
 
 
+class Proofs:
+    """What `auth` said of the tokens of this second, without asking it again.
+
+    A token outlives its end by a second at the most, well within the leeway that every token has.
+    """
+
+    def __init__(self, auth: Verifier) -> None:
+        self._auth = auth
+        self._recent: dict[str, tuple[Principal, float]] = {}
+
+    def recent(self, token: str) -> Principal | None:
+        known = self._recent.get(token)
+        return known[0] if known is not None and time.monotonic() < known[1] else None
+
+    async def prove(self, token: str) -> Principal:
+        """Raises Unauthorized."""
+        principal = self._auth.cached(token) or await self._auth.verify(token)
+        if len(self._recent) >= RECENT_TOKENS:
+            self._recent.clear()
+        self._recent[token] = (principal, time.monotonic() + RECENT_SECONDS)
+        return principal
+
+
 class Dispatcher:
     """Turns requests into calls. `auth` proves tokens, `address` names clients.
 
@@ -169,13 +192,12 @@ class Dispatcher:
         page_size: int = 50,
         page_size_max: int = 500,
     ) -> None:
-        self._auth = auth
+        self._proofs = Proofs(auth)
         self.address = address
         self._instance_ids = instance_ids
         self._body_bytes = body_bytes
         self._page_size = page_size
         self._page_size_max = page_size_max
-        self._recent: dict[str, tuple[Principal, float]] = {}
         self._defaults: dict[type[BaseModel], BaseModel] = {}
 
     def handler(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -220,16 +242,7 @@ class Dispatcher:
 
     async def _principal(self, request: web.Request) -> Principal:
         token = bearer(request)
-        now = time.monotonic()
-        known = self._recent.get(token)
-        if known is not None and now < known[1]:
-            return known[0]
-        principal = self._auth.cached(token) or await self._auth.verify(token)
-        if len(self._recent) >= RECENT_TOKENS:
-            self._recent.clear()
-        # Never beyond the token's own end: time is read again within its leeway.
-        self._recent[token] = (principal, now + RECENT_SECONDS)
-        return principal
+        return self._proofs.recent(token) or await self._proofs.prove(token)
 
     def _query(self, model: type[BaseModel], request: web.Request) -> BaseModel:
         if not request.rel_url.raw_query_string and model in self._defaults:
