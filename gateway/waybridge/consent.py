@@ -97,6 +97,7 @@ class Consent(Ledger):
         if period is None or not await fleet.end_period(self._tx, period.id, ended_us, cause):
             return
         draft.period = None
+        draft.last_ended_us = ended_us
         device = self._device(draft)
         data = periods.stopped_data(
             device.device, draft.policy, period, shared_by=device.display_name, ended_us=ended_us, cause=cause

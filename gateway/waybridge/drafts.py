@@ -15,8 +15,8 @@ class SourceDraft:
     """A source inside one transaction; the same names as the roster's, so that the same rules read it."""
 
     __slots__ = (
-        "columns", "fallback_after_us", "fresh_since_us", "highest_sent_us", "id", "last", "milestone", "new_last",
-        "new_milestone", "period", "policy", "rank", "source", "trip", "vendor_online",
+        "columns", "fallback_after_us", "fresh_since_us", "highest_sent_us", "id", "last", "last_ended_us", "milestone",
+        "new_last", "new_milestone", "period", "policy", "rank", "source", "trip", "vendor_online",
     )  # fmt: skip
 
     def __init__(self, source: Source) -> None:
@@ -29,6 +29,7 @@ class SourceDraft:
         self.milestone: Fix | None = source.milestone
         self.vendor_online: bool | None = source.vendor_online
         self.period: Period | None = source.period
+        self.last_ended_us = source.last_ended_us
         self.trip: Trip | None = source.trip
         self.fresh_since_us: int | None = source.fresh_since_us
         self.new_last = False
@@ -48,6 +49,7 @@ class SourceDraft:
         source.milestone = self.milestone
         source.vendor_online = self.vendor_online
         source.period = self.period
+        source.last_ended_us = self.last_ended_us
         source.trip = self.trip
         source.fresh_since_us = self.fresh_since_us
 

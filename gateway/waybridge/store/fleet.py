@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 
 from waybridge.bus import Fix
 from waybridge.model import Place, Stage
@@ -57,6 +57,7 @@ async def load(
     last_rows = (await conn.execute(some(select(last), last.c.device_id))).all()
     period_rows = (await conn.execute(some(periods, sharing_periods.c.device_id))).all()
     trip_rows = (await conn.execute(some(newest_trips, trips.c.device_id))).all()
+    ended_rows = (await conn.execute(some(_last_ends(), sharing_periods.c.device_id))).all()
     # From here on nothing waits, so that no reader ever sees half of it.
     for row in device_rows:
         device = roster.by_id(row.id) or roster.add_device(Device(row.id, row.instance_id, row.device_token))
@@ -71,14 +72,30 @@ async def load(
             else:
                 source.last = _fix(row)
             source.highest_sent_us = max(source.highest_sent_us, row.sent_us)
-    _fill_periods_and_trips(roster, period_rows, trip_rows)
+    _fill_periods_and_trips(roster, period_rows, trip_rows, ended_rows)
     for row in device_rows:
         device_now, winner = roster.by_id(row.id), roster.source_by_id(row.winner_source_id or 0)
         if device_now is not None and winner is not None and winner.device is device_now:
             device_now.winner = winner
 
 
-def _fill_periods_and_trips(roster: Roster, period_rows: Sequence[Row[Any]], trip_rows: Sequence[Row[Any]]) -> None:
+def _last_ends() -> Select[Any]:
+    """When the newest closed period of each source ended, where somebody's consent or an event began it."""
+    ended = sharing_periods.c.ended_us
+    return (
+        select(sharing_periods.c.source_id, func.max(ended).label("ended_us"))
+        .where(sharing_periods.c.kind == "source", ended.is_not(None), sharing_periods.c.start_cause != "online")
+        .group_by(sharing_periods.c.source_id)
+    )
+
+
+def _fill_periods_and_trips(
+    roster: Roster, period_rows: Sequence[Row[Any]], trip_rows: Sequence[Row[Any]], ended_rows: Sequence[Row[Any]]
+) -> None:
+    for row in ended_rows:
+        source = roster.source_by_id(row.source_id)
+        if source is not None:
+            source.last_ended_us = row.ended_us
     for row in period_rows:
         source = roster.source_by_id(row.source_id)
         if source is not None:
