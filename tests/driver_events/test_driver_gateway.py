@@ -57,33 +57,47 @@ class Taxi:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("steps", STEPS)
 async def test_random_events_are_judged_as_the_tables_say_by_the_whole_gateway(taxi, steps):
-    dice, done, number = random.Random(5), 0, 0
+    dice, lengths = random.Random(5), []
+    while sum(lengths) < steps:
+        lengths.append(min(dice.randrange(10, 120), steps - sum(lengths)))
+    rides = iter(enumerate(lengths))
+
+    async def ride_on():
+        for number, length in rides:
+            await ride(taxi, number, length)
+
+    async with asyncio.TaskGroup() as side_by_side:
+        for _ in range(8):
+            side_by_side.create_task(ride_on())
+
+
+async def ride(taxi, number, length):
+    """So many random events of one booking, each answered as the oracle says."""
+    dice, oracle = random.Random(number), Oracle(strict_later=False, strict_order=False, skew=5)
     start = (datetime.now(UTC) - timedelta(days=1)).replace(microsecond=0)
-    while done < steps:
-        number += 1
-        booking, oracle = f"C-{number}/B-{number}", Oracle(strict_later=False, strict_order=False, skew=5)
-        token = await taxi.book(booking, start)
-        oracle.assigned = 0
-        newest = None
-        for clock in range(5, 5 + 10 * min(dice.randrange(10, 120), steps - done), 10):
-            done += 1
-            kind = dice.choices(range(6), [3, 3, 1, 2, 2, 9])[0]
-            sent = max(-20, clock - dice.choice([0, 0, 0, 1, 2, 10, 20, 60, 400]))
-            if dice.random() < 0.03:
-                sent = 200_000
-            expected = oracle.answer(kind, sent, 100_000)
-            place = {"latitude": round(1 + done / 1e6, 8), "longitude": 2.0}
-            answered = await taxi.event(booking, NAMES[kind], start + timedelta(seconds=sent), **place)
-            assert answered == expected, (number, NAMES[kind], sent, oracle.steps, oracle.live)
-            if NAMES[kind] == LIVE and expected == (200, "accepted"):
-                newest = place | {"timestamp": int((start + timedelta(seconds=sent)).timestamp())}
-        _, shown = await taxi.read(f"/devices?instance_id=default&q={token}")
-        _, tracking, _ = await taxi.send("GET", f"/v1/bookings/{booking}/tracking")
-        assert tracking["live"]["count"] == oracle.kept
-        assert tracking["sharing"] == bool(oracle.started and not oracle.stopped)
-        if newest is not None and not oracle.stopped:
-            (device,) = [each for each in shown["devices"] if each["device_token"] == token]
-            assert device["sharing"]
+    booking = f"C-{number}/B-{number}"
+    token = await taxi.book(booking, start)
+    oracle.assigned = 0
+    newest = None
+    for clock in range(5, 5 + 10 * length, 10):
+        kind = dice.choices(range(6), [3, 3, 1, 2, 2, 9])[0]
+        sent = max(-20, clock - dice.choice([0, 0, 0, 1, 2, 10, 20, 60, 400]))
+        if dice.random() < 0.03:
+            sent = 200_000
+        expected = oracle.answer(kind, sent, 100_000)
+        place = {"latitude": round(1 + clock / 1e6, 8), "longitude": 2.0}
+        answered = await taxi.event(booking, NAMES[kind], start + timedelta(seconds=sent), **place)
+        assert answered == expected, (number, NAMES[kind], sent, oracle.steps, oracle.live)
+        if NAMES[kind] == LIVE and expected == (200, "accepted"):
+            newest = place["latitude"]
+    _, tracking, _ = await taxi.send("GET", f"/v1/bookings/{booking}/tracking")
+    assert tracking["live"]["count"] == oracle.kept
+    assert tracking["sharing"] == bool(oracle.started and not oracle.stopped)
+    if newest is not None:
+        status, shown = await taxi.read(f"/devices/{token}/position?instance_id=default")
+        assert (status, shown["sharing"]) == (200, not oracle.stopped)
+        if not oracle.steps or max(step[1] for step in oracle.steps) < max(each[1] for each in oracle.live):
+            assert shown["latitude"] == newest
 
 
 async def test_rivals_for_one_booking_are_all_answered_and_one_wins(taxi):
