@@ -116,8 +116,11 @@ def plugins(config: ConfigFile = None) -> None:
 
 @app.command()
 def watch(
-    url: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8080",
-    token: Annotated[str | None, typer.Option(help="A token with scope read; else one of this folder's key.")] = None,
+    url: Annotated[str, typer.Option(envvar="WAYBRIDGE_URL", help="The gateway.")] = "http://127.0.0.1:8080",
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="WAYBRIDGE_TOKEN", help="A token with scope read; else one of this folder's key."),
+    ] = None,
     instance: Annotated[str, typer.Option(help="The instance to watch.")] = "default",
     config: ConfigFile = None,
 ) -> None:
@@ -133,8 +136,11 @@ def replay(
     file: Annotated[Path, typer.Argument(help="A CSV, GPX or GeoJSON track file.", exists=True, dir_okay=False)],
     speed: Annotated[float, typer.Option(min=0, help="Times as fast as it happened; 0 is as fast as it goes.")] = 1.0,
     live: Annotated[bool, typer.Option("--live", help="Shifts the times so that the first fix is now.")] = False,  # noqa: FBT002
-    url: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8080",
-    token: Annotated[str | None, typer.Option(help="A token with scope ingest; else one of this folder's key.")] = None,
+    url: Annotated[str, typer.Option(envvar="WAYBRIDGE_URL", help="The gateway.")] = "http://127.0.0.1:8080",
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="WAYBRIDGE_TOKEN", help="A token with scope ingest; else one of this folder's key."),
+    ] = None,
     instance: Annotated[str, typer.Option(help="The instance to write to.")] = "default",
     columns: Annotated[
         str | None, typer.Option("--columns", help="For a CSV: device=NAME,timestamp=NAME,latitude=NAME,...")
@@ -164,10 +170,10 @@ def listen(
 
 
 def with_plugins(arguments: list[str]) -> typer.Typer:
-    """The command line with what plugins bring; they are loaded only when a command of theirs may be meant."""
+    """The command line with what plugins bring; they are loaded when a command of theirs may be meant or listed."""
     known = {each.name or (each.callback.__name__ if each.callback else "") for each in app.registered_commands}
     first = next((each for each in arguments if not each.startswith("-")), None)
-    if first is not None and first not in known:
+    if first not in known and "--version" not in arguments:
         from waybridge.plugins import Plugins  # noqa: PLC0415
 
         simulate = typer.Typer(help="A vendor's stand-in, with switches for its faults.", no_args_is_help=True)
