@@ -238,7 +238,7 @@ export class LiveTracker extends LitElement {
           ${fix === null || fix.heading === null || stale ? nothing : html`<div><dt>${t.heading}</dt><dd>${format.compass(fix.heading, t.compass)}</dd></div>`}
           <div><dt>${t.updated}</dt><dd>${this.age(device, nowS)}</dd></div>
         </dl>
-        <button type="button" class="primary" id="share" @click=${() => (this.sharing = true)}>${icons.share} ${t.share}</button>
+        <button type="button" class="primary" id="share" @click=${() => this.openDrawer()}>${icons.share} ${t.share}</button>
       </div>
     `
   }
@@ -379,6 +379,12 @@ export class LiveTracker extends LitElement {
     if (token === null) this.sharing = false
     this.map?.select(token, this.sharing ? this.covered() : { right: 0, bottom: 0 })
     this.emit('select', { deviceToken: token })
+  }
+
+  /** The form covers a part of the map: the device is brought into what is left. */
+  private openDrawer(): void {
+    this.sharing = true
+    void this.updateComplete.then(() => this.map?.select(this.selected, this.covered()))
   }
 
   private closeDrawer(): void {

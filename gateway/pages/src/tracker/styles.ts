@@ -111,7 +111,7 @@ export const tracker = css`
   .credit > * { display: inline-block; min-width: 24px; line-height: 24px; }
   .credit a { color: inherit; text-decoration: none; }
   .credit a:hover { text-decoration: underline; }
-  .credit > * + *::before { content: ' · '; }
+  .credit > * + *::before { content: '·'; padding-inline: 4px; }
   .tools { position: absolute; z-index: 1; inset-block-end: 16px; inset-inline-end: 16px; display: grid; gap: 8px; }
   .tools button { width: 44px; height: 44px; border-radius: 50%; background: var(--bg); color: var(--text); border: 1px solid var(--edge); box-shadow: var(--shadow); }
   .nomap { position: absolute; inset: 40% 24px auto; text-align: center; color: var(--text2); }
