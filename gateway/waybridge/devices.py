@@ -51,8 +51,9 @@ class Devices:
         self._exclusive = exclusive
 
     def find(self, instance_ids: Iterable[str], device_token: str) -> Device:
-        """A device by its canonical token, wherever the caller may look. Raises NotFound; Conflict when it is
-        in more than one of the instances.
+        """A device by its canonical token, wherever the caller may look.
+
+        Raises NotFound; Conflict when it is in more than one of the instances.
         """
         roster = self._roster
         found = [
@@ -145,8 +146,9 @@ class Devices:
     # -- erasure
 
     async def erase(self, device: Device) -> None:
-        """Erases everything known of a device: history, trips, periods, profile, sources, payloads about it, and
-        what it was called. Its shares end. A source that goes on sending makes it anew.
+        """Erases everything known of a device: history, trips, periods, profile, sources, payloads about it.
+
+        Its shares end. A source that goes on sending makes it anew.
         """
         own, past = await self._sources_of(device.id)
         await self._erase_history(device.id, own, past)

@@ -49,7 +49,8 @@ class Seeds:
 
     def plant(self) -> None:
         body = {"instance_id": "acme", "device_token": "van-1", "latitude": 1, "longitude": 2, "timestamp": 1e9}
-        self._post("/ingest/native/positions", body | {"timestamp": _now(), "speed": 3})
+        for token in ("van-1", "van-2"):
+            self._post("/ingest/native/positions", body | {"device_token": token, "timestamp": _now(), "speed": 3})
         self._put("/api/v1/groups/seeded?instance_id=acme", {"name": "seeded", "device_tokens": ["van-1"]})
         client = self._post("/api/v1/clients", {"name": "seed", "instances": ["acme"], "scope": "read"})
         made = self._post("/api/v1/instances", {"instance_id": f"made-{threading.get_ident()}"}, repeated=True)
@@ -87,7 +88,7 @@ class Seeds:
             "PUT /api/v1/devices/{device_token}/sources": {
                 "sources": [{"connection_id": "native", "external_id": "van-1"}]
             },
-            "POST /api/v1/sharing/sessions": {"device_token": "van-1", "instance_id": "acme", "expires_in_hours": 0.001},
+            "POST /api/v1/sharing/sessions": {"device_token": "van-2", "instance_id": "acme"},
             "POST /api/v1/devices/metadata/display-field/bulk": {"mappings": [], "instance_id": "acme"},
             "POST /api/v1/webhook-subscriptions": {
                 "target_url": "https://hooks.example.com/y", "subscribed_events": ["device.*"], "instance_id": "acme",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from waybridge.bus import Fix
-from waybridge.store import fleet, tracks
+from waybridge.store import fixes, tracks
 
 MINUTE = 60_000_000
 START = 29_000_000
@@ -21,7 +21,7 @@ async def _fill(store, sources: int = 20, minutes: int = 60) -> None:
 
     async def unit(tx) -> None:
         for first in range(0, len(rows), 500):
-            await fleet.add_history(tx.conn, rows[first : first + 500], tx.dialect)
+            fixes.record(tx, rows[first : first + 500], [])
 
     await store.write(unit)
     if store.dialect == "postgresql":

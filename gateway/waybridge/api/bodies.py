@@ -27,8 +27,10 @@ class Body(BaseModel):
 
 
 class Query(BaseModel):
-    """The base of every query. Parameters that an operation does not know are ignored; a known one may be
-    given once. Use the `Query...` types for what is not text.
+    """The base of every query.
+
+    Parameters that an operation does not know are ignored; a known one may be given once. Use the `Query...` types
+    for what is not text.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)

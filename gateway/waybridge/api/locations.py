@@ -25,8 +25,10 @@ def _box(text: str) -> str:
 
 
 class Where(Query):
-    """`bbox` is west,south,east,north; west greater than east crosses the antimeridian. `group` and
-    `device_token` narrow it down.
+    """Which of them.
+
+    `bbox` is west,south,east,north; west greater than east crosses the antimeridian. `group` and `device_token`
+    narrow it down.
     """
 
     bbox: Annotated[str, AfterValidator(_box), Field(max_length=200)] | None = None

@@ -307,11 +307,17 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     """The whole body. Raises TooLarge beyond `limit` bytes (after decompression), and a 408 when it crawls."""
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge(f"the body is larger than {limit} bytes")
+    content = request.content
+    if content.is_eof() and content.exception() is None:  # it came along with its head
+        whole = content.read_nowait()
+        if len(whole) > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes")
+        return whole
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            while chunk := await request.content.readany():
+            while chunk := await content.readany():
                 size += len(chunk)
                 if size > limit:
                     raise TooLarge(f"the body is larger than {limit} bytes")

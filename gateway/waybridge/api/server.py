@@ -113,8 +113,9 @@ _SECRET_PATH = re.compile(r"(/share/|/streams/|/stream/)([^/]+)")
 
 
 def loggable_path(path: str) -> str:
-    """A path for the log: what opens something (a share's or stream's token) as the first 8 hex digits of its
-    SHA-256, everything unprintable escaped, cut at 200 characters. The query is never logged.
+    """A path for the log: no tokens, nothing unprintable, at most 200 characters. The query is never logged.
+
+    What opens something (a share's or a stream's token) becomes the first 8 hex digits of its SHA-256.
     """
     path = _SECRET_PATH.sub(lambda found: found[1] + "#" + token_mark(found[2]), path)
     return path.encode("unicode_escape").decode("ascii")[:200]

@@ -46,8 +46,9 @@ ERASE = {"sqlite": _ERASE_SQLITE, "postgresql": _ERASE_POSTGRESQL}
 
 
 class Point(NamedTuple):
-    """A stored fix of a trip; SI units. `recorded_us` is when it counts from (where the device's clock was
-    ahead, when it was received).
+    """A stored fix of a trip; SI units.
+
+    `recorded_us` is when it counts from: where the device's clock was ahead, when it was received.
     """
 
     recorded_us: int
