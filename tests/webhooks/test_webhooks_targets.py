@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from webhooks_harness import Clock, Receiver, deliver, emit, make, settings
@@ -101,8 +102,11 @@ async def test_a_name_that_is_bound_anew_reaches_nothing(
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setattr(egress, "_lookup", _public)
     resolver = Rebinding(address)
-    session = egress.make_session(guarded=True, auto_decompress=False, resolver=resolver)
-    webhooks = make(store, settings(allow_private_targets=False), session=session)
+
+    def open_session() -> aiohttp.ClientSession:
+        return egress.make_session(guarded=True, auto_decompress=False, resolver=resolver)
+
+    webhooks = make(store, settings(allow_private_targets=False), open_session=open_session)
     made = await webhooks.subscriptions.create("acme", {"target_url": f"https://rebind.example.com:{port}/", **FIELDS})
     await emit(store, device_token="van-1")
     for _ in range(3):
@@ -114,7 +118,6 @@ async def test_a_name_that_is_bound_anew_reaches_nothing(
     assert [each["error"] for each in delivery["attempts"]] == ["the address may not be called"] * 3
     assert connections == 0
     await webhooks.close()
-    await session.close()
     server.close()
 
 

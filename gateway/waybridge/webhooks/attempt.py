@@ -41,23 +41,33 @@ class _Answer:
 
 
 class Sender:
-    """Posts events to subscriptions. `now_us` is the store's clock, `spread` gives numbers in [0, 1)."""
+    """Posts events to subscriptions. `now_us` is the store's clock, `spread` gives numbers in [0, 1).
+
+    The session is opened by the first request and closed by `close`.
+    """
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        open_session: Callable[[], aiohttp.ClientSession],
         secrets: Secrets,
         settings: WebhookSettings,
         now_us: Callable[[], int],
         spread: Callable[[], float],
     ) -> None:
-        self._session = session
+        self._open_session = open_session
+        self._session: aiohttp.ClientSession | None = None
         self._secrets = secrets
         self._timeout_seconds = settings.timeout_seconds
         self._answer_bytes = settings.answer_bytes
         self._schedule = Schedule.of(settings)
         self._now_us = now_us
         self._spread = spread
+
+    async def close(self) -> None:
+        """Closes the connections to targets."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     async def attempt(self, claimed: Claimed, event: Told, subscription: Subscription) -> tuple[Outcome, Ended]:
         """Tries a delivery once. Never raises for what a target does."""
@@ -86,6 +96,8 @@ class Sender:
             "Content-Type": "application/json",
             **signing.signed_headers([each.secret for each in live], event.event_id, at_us // SECOND_US, body),
         }
+        if self._session is None:
+            self._session = self._open_session()
         try:
             answer = await egress.request(
                 self._session,

@@ -47,6 +47,8 @@ LOOK_SECONDS = 1.0
 """How often a worker looks for what no wake-up told of (other nodes' work, leases that ended)."""
 DOWN_SECONDS = 1.0
 """How long to wait when the database does not answer."""
+CLOSE_SECONDS = 2.0
+"""How long a claim that is being written may take when the gateway stops."""
 LEASE_MARGIN_SECONDS = 10.0
 """How much longer than an attempt's limit a lease lasts."""
 
@@ -89,7 +91,9 @@ class Deliverer:
         self._closing = True
         self._wake.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if self._running:
             await asyncio.wait(self._running, timeout=grace_seconds)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Webhooks:
     """Webhooks of one process. `subscriptions` and `history` serve the API, `northbound` is for plugins.
 
-    `session` is an egress session of the caller's own making (None: one of its own, guarded as the settings say);
-    `spread` gives the jitter of retries, numbers in [0, 1).
+    `open_session` makes the session that calls targets (None: guarded as the settings say); `spread` gives the
+    jitter of retries, numbers in [0, 1).
     """
 
     def __init__(
@@ -39,22 +39,13 @@ class Webhooks:
         vault: Vault,
         settings: Settings,
         *,
-        session: aiohttp.ClientSession | None = None,
+        open_session: Callable[[], aiohttp.ClientSession] | None = None,
         lease_seconds: float | None = None,
         spread: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
-        self._session = session or egress.make_session(
-            guarded=not settings.webhooks.allow_private_targets,
-            allow=settings.allowed_networks,
-            auto_decompress=False,
-            timeout_seconds=settings.webhooks.timeout_seconds,
-            connect_seconds=settings.webhooks.connect_seconds,
-            connections=0,
-        )
-        self._owns_session = session is None
-        sender = Sender(self._session, Secrets(vault), settings.webhooks, store.now_us, spread)
-        self.deliverer = Deliverer(store, sender, settings.webhooks, lease_seconds=lease_seconds)
+        self._sender = Sender(open_session or self._guarded, Secrets(vault), settings.webhooks, store.now_us, spread)
+        self.deliverer = Deliverer(store, self._sender, settings.webhooks, lease_seconds=lease_seconds)
         self.dispatcher = Dispatcher(store, bus, self.deliverer.wake)
         self.housekeeping = Housekeeping(store, self.deliverer, settings.webhooks)
         self.subscriptions = Subscriptions(store, vault, settings.webhooks, self._checked)
@@ -72,8 +63,18 @@ class Webhooks:
         await self.housekeeping.close()
         await self.dispatcher.close()
         await self.deliverer.close()
-        if self._owns_session:
-            await self._session.close()
+        await self._sender.close()
+
+    def _guarded(self) -> aiohttp.ClientSession:
+        settings = self._settings.webhooks
+        return egress.make_session(
+            guarded=not settings.allow_private_targets,
+            allow=self._settings.allowed_networks,
+            auto_decompress=False,
+            timeout_seconds=settings.timeout_seconds,
+            connect_seconds=settings.connect_seconds,
+            connections=0,
+        )
 
     async def _checked(self, target_url: str) -> str:
         try:
