@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/images from `waybridge demo`: `python docs/take_pictures.py` (needs Chromium)."""
+"""Takes the pictures of docs/images from `waybridge demo`: `python bench/pictures.py` (needs Chromium)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.async_api import Browser, Page, async_playwright
 
-IMAGES = Path(__file__).with_name("images")
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 800}
