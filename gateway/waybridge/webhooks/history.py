@@ -18,10 +18,8 @@ from waybridge.webhooks.subscriptions import found, wake
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from waybridge.settings import WebhookSettings
+    from waybridge.store import AsyncConnection, Row
     from waybridge.store.engine import Store, Tx
 
 PAGE = 500

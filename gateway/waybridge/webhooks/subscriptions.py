@@ -22,9 +22,8 @@ from waybridge.webhooks.schedule import HOUR_US
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from waybridge.settings import WebhookSettings
+    from waybridge.store import AsyncConnection
     from waybridge.store.engine import Store, Tx
     from waybridge.vault import Vault
 
