@@ -263,7 +263,15 @@ def _status(value: Any) -> BookingStatus | None:
 
 
 def _optional_time(fields: dict[str, Any], field: str) -> datetime | None:
-    return None if fields.get(field) is None else parse_time(field, fields[field])[0]
+    """A time of our own part of the API, which takes unix seconds as well."""
+    value = fields.get(field)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            moment = datetime.fromtimestamp(value, UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise FieldError(field, "is not a time that exists") from error
+        value = moment.isoformat()
+    return None if value is None else parse_time(field, value)[0]
 
 
 def _object(field: str, value: Any) -> dict[str, Any]:

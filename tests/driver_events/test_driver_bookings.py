@@ -43,6 +43,12 @@ async def test_a_put_makes_a_booking_with_its_device(world):
     assert (await world.send("GET", BOOKING))[1] == booking
 
 
+async def test_our_own_times_are_unix_seconds_too(world):
+    body = {"assigned_at": START.timestamp(), "pickup_at": int(START.timestamp()) + 60}
+    _, booking, _ = await world.send("PUT", BOOKING, body)
+    assert (booking["assigned_at"], booking["pickup_at"]) == (iso(START), iso(START + timedelta(seconds=60)))
+
+
 async def test_a_booking_without_a_driver_is_known_but_not_assigned(world):
     status, booking, _ = await world.send("PUT", BOOKING, {"pickup": PICKUP})
     assert (status, booking["assigned"], booking["status"]) == (200, False, "ACCEPTED")
@@ -109,7 +115,9 @@ async def test_a_put_changes_only_what_it_names(world):
     ("body", "field"),
     [
         ({"pickup": {"latitude": 1}}, "pickup"), ({"pickup": 5}, "pickup"), ({"status": "GONE"}, "status"),
-        ({"status": 5}, "status"), ({"assigned_at": "soon"}, "assigned_at"), ({"driver": []}, "driver"),
+        ({"status": 5}, "status"), ({"assigned_at": "soon"}, "assigned_at"),
+        ({"assigned_at": 1e30}, "assigned_at"), ({"assigned_at": 5}, "assigned_at"), ({"assigned_at": True}, "assigned_at"),
+        ({"driver": []}, "driver"),
         ({"dropoff": {"latitude": "1", "longitude": 2}}, "latitude"), ([], "body"),
         ({"dropoff": {"latitude": 1, "longitude": 2, "label": 5}}, "dropoff.label"),
     ],

@@ -165,3 +165,26 @@ async def test_large_bodies_are_refused(taxi):
     status, body, _ = await taxi.send("POST", "/v1/bookings/C/B/driver/events", b" " * 20_000)
     assert (status, set(body)) == (413, {"message", "description"})
     assert (await taxi.send("POST", "/v1/bookings/C/B/driver/events", b" " * 1_000_000))[0] == 413
+
+
+@pytest.mark.postgres
+async def test_rivals_on_two_nodes_are_one_event(postgres_url, tmp_path):
+    connection = {"id": "taxi", "provider": "driver_events", "instance_id": "default", "settings": {}}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    async with (
+        running_gateway(postgres_url, tmp_path / "a", connections=[connection]) as first,
+        running_gateway(postgres_url, tmp_path / "b", connections=[connection]) as second,
+    ):
+        nodes = [Taxi(first), Taxi(second)]
+        start = (datetime.now(UTC) - timedelta(hours=1)).replace(microsecond=0)
+        await nodes[0].book("C/B", start)
+        answers = await asyncio.gather(*(nodes[n % 2].event("C/B", DEPARTED, start) for n in range(20)))
+        assert Counter(answers) == {(200, "accepted"): 1, (200, "duplicate"): 19}
+        answers = await asyncio.gather(
+            *(nodes[n % 2].event("C/B", LIVE, start + timedelta(seconds=1 + n // 2)) for n in range(20))
+        )
+        assert {status for status, _ in answers} == {200}
+        assert Counter(result for _, result in answers)["duplicate"] == 10
+        _, tracking, _ = await nodes[1].send("GET", "/v1/bookings/C/B/tracking")
+        assert tracking["live"]["count"] == 10
