@@ -277,7 +277,7 @@ async def test_shutting_down_says_1001_and_still_stores_what_was_read(client, in
     ingest.answer = slow
     ws = await _live(client)
     await ws.send_str("x")
-    while not ingest.pushes:  # noqa: ASYNC110
+    while not ingest.pushes:
         await asyncio.sleep(0.01)
     closing = asyncio.create_task(client.live.close())
     done.set()
@@ -301,7 +301,7 @@ async def test_many_frames_in_flight_are_bounded_and_none_is_lost(client, ingest
     ws = await _live(client)
     for n in range(300):
         await ws.send_str(str(n))
-    while len(ingest.pushes) < 64:  # noqa: ASYNC110
+    while len(ingest.pushes) < 64:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     in_flight = len(ingest.pushes)

@@ -62,7 +62,8 @@ def _operations() -> list[Operation]:
             body_required=False,
             **common,
         ),
-        Operation(method="GET", path="/open/{key}", handler=_echo, scope=None, instance="none", **common),
+        Operation(method="GET", path="/share/{key}", handler=_echo, scope=None, instance="none", **common),
+        Operation(method="GET", path="/state", handler=_echo, scope=None, instance="none", **common),
         Operation(method="GET", path="/broken", handler=_broken, scope="read", instance="none", **common),
         Operation(method="GET", path="/down", handler=_down, scope="read", instance="none", **common),
     ]
@@ -295,8 +296,15 @@ async def test_a_transfer_encoding_that_proxies_read_differently_is_refused(clie
     assert b" 400 " in line
 
 
+async def test_what_needs_no_token_but_is_no_share_is_not_open_to_every_origin(client):
+    response = await client.get("/api/v1/state", headers={"Origin": "https://anything.example"})
+
+    assert response.status == 200
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
 async def test_a_public_operation_is_open_to_every_origin(client):
-    response = await client.get("/api/v1/open/1", headers={"Origin": "https://anything.example"})
+    response = await client.get("/api/v1/share/1", headers={"Origin": "https://anything.example"})
 
     assert response.headers["Access-Control-Allow-Origin"] == "*"
 

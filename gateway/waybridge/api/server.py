@@ -22,6 +22,8 @@ from waybridge.api.problems import BASE_HEADERS, problem, problem_of
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PREFIXES = ("/api/v1", "/realtime/api/v1")
+OPEN_TO_ALL = "/share/"
+"""Public operations below this are open to pages of every origin."""
 
 log = structlog.get_logger("waybridge.access")
 
@@ -51,7 +53,7 @@ def _mount_path(
     app: web.Application, path: str, operations: Sequence[Operation], dispatcher: Dispatcher, cross_origin: CrossOrigin
 ) -> None:
     resource = app.router.add_resource(re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path))
-    public = all(operation.scope is None for operation in operations)
+    public = all(operation.scope is None and operation.path.startswith(OPEN_TO_ALL) for operation in operations)
     methods: list[str] = []
     for operation in operations:
         handler = dispatcher.handler(operation)
