@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
+
 from waybridge import DemoSite
 
 _NAMES: Final = ("Aino Virtanen", "Mikko Laine", "Sofia Korhonen")
