@@ -206,7 +206,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
                 raise rejected(400, INVALID, f"{name}: must be 1 to 90 printable characters without a slash")
         journey = await self._journey(push, customer, reference)
         try:
-            change = parse_booking(read_body(push))
+            change = parse_booking(read_body(push) if push.body else {})
         except FieldError as error:
             raise rejected(400, INVALID, str(error)) from error
         if journey.is_new and journey.found[f"reference/{reference}"] is not None:

@@ -43,6 +43,11 @@ async def test_a_put_makes_a_booking_with_its_device(world):
     assert (await world.send("GET", BOOKING))[1] == booking
 
 
+async def test_a_put_without_a_body_makes_a_bare_booking(world):
+    status, booking, _ = await world.send("PUT", BOOKING)
+    assert (status, booking["assigned"], booking["driver"]) == (200, False, None)
+
+
 async def test_our_own_times_are_unix_seconds_too(world):
     body = {"assigned_at": START.timestamp(), "pickup_at": int(START.timestamp()) + 60}
     _, booking, _ = await world.send("PUT", BOOKING, body)
