@@ -160,6 +160,9 @@ async def test_connections_are_made_changed_checked_and_removed(site):
     checked = await site.ask("POST", "/connections/taxis/check")
     restarted = await site.ask("POST", "/connections/taxis/restart")
     asked = await site.ask("POST", "/connections/taxis/location/request", json={"chat_id": "c"})
+    foreign = await site.ask(
+        "POST", "/connections/taxis/location/request", json={"chat_id": "c", "instance_id": "other"}
+    )
     _, page = await site.ask("GET", "/connections?instance_id=acme")
     removed = await site.ask("DELETE", "/connections/taxis")
 
@@ -167,7 +170,7 @@ async def test_connections_are_made_changed_checked_and_removed(site):
     assert (again[0], unknown[0], wrong[0]) == (409, 422, 422)
     assert (changed[0], changed[1]["settings"]["stale_after"]) == (200, 40)
     assert (checked[0], set(checked[1])) == (200, {"ok", "detail"})
-    assert (restarted[0], asked[0]) == (200, 409)
+    assert (restarted[0], asked[0], foreign[0]) == (200, 409, 404)
     assert [each["connection_id"] for each in page["connections"]] == ["native", "taxis"]
     assert (removed[0], (await site.ask("GET", "/connections/taxis"))[0]) == (204, 404)
 

@@ -45,6 +45,7 @@ class ChatRequest(Body):
     """What is asked: a chat, or another target of the provider."""
 
     chat_id: Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=500)]
+    instance_id: str | None = None
 
 
 class ConnectionParts(Protocol):

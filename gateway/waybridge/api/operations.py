@@ -58,7 +58,7 @@ class Operation:
 
     scope: what the token must hold; None = public, no token is looked at.
     instance: where `instance_id` comes from: `query` = required in the query; `body_or_query` = in either,
-      required, both and different is 422; `optional` = in the query if at all; `none` = the operation has none.
+      required, both and different is 422; `optional` = in either, if at all; `none` = the operation has none.
     answers: the model of each documented answer (None = no JSON body or one that has no model); problems of
       400, 401, 403, 404, 413, 415, 422 and 503 follow from the rules and need not be named.
     absent: the detail of the 404 of an object that does not exist. An instance that the token does not cover is
@@ -234,7 +234,7 @@ class Dispatcher:
             body = await _body(operation, request, operation.max_body or self._body_bytes)
         elif request.can_read_body and not (operation.websocket or operation.reads_body):
             await read_body(request, operation.max_body or self._body_bytes)
-        if operation.instance == "body_or_query":
+        if operation.instance == "body_or_query" or (operation.instance == "optional" and body is not None):
             instance_id = self._either_instance(operation, instance_id, body, principal)
         if instance_id is not None and hdrs.ORIGIN in request.headers:
             request[INSTANCE] = instance_id
@@ -274,10 +274,12 @@ class Dispatcher:
         return instance_id
 
     @staticmethod
-    def _either_instance(operation: Operation, queried: str | None, body: Any, principal: Principal | None) -> str:
+    def _either_instance(
+        operation: Operation, queried: str | None, body: Any, principal: Principal | None
+    ) -> str | None:
         named = getattr(body, "instance_id", None)
         if named is None:
-            if queried is None:
+            if queried is None and operation.instance == "body_or_query":
                 raise Invalid("the body is not valid", errors=[("instance_id", "is required")])
             return queried
         if queried is not None and queried != named:
