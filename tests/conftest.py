@@ -18,6 +18,14 @@ from waybridge.store.migrate import migrate
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that take the long counts (running.soak) are what `make soak` runs, beside the tests marked so."""
+    for item in items:
+        module = getattr(item, "module", None)
+        if hasattr(module, "soak") or hasattr(module, "SOAK"):
+            item.add_marker("counted")
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """At the gate (WAYBRIDGE_NO_SKIPS=1) a test that could not run is a failure; see pytest_sessionfinish."""
     if os.environ.get("WAYBRIDGE_NO_SKIPS") == "1" and terminalreporter.stats.get("skipped"):
