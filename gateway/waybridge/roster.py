@@ -256,6 +256,10 @@ class Roster:
             if instance_id == policy.instance_id and connection_id == policy.connection_id:
                 source.policy = policy
 
+    def forget_policy(self, instance_id: str, connection_id: str) -> None:
+        """The connection is gone; its sources keep the rules that they had."""
+        self._policies.pop((instance_id, connection_id), None)
+
     def add_device(self, device: Device) -> Device:
         self._by_token.setdefault(device.instance_id, {})[device.token] = device
         self._by_id[device.id] = device

@@ -209,6 +209,7 @@ class Supervisor:
                         self._keep(self._make(policy, 0, 0, self.providers[NATIVE].Settings(), guarded=False))
             for key in [key for key in self._runtimes if key not in wanted]:
                 await self._drop(key)
+                self._roster.forget_policy(*key)
         await self._own()
 
     def _native_policies(self) -> None:
