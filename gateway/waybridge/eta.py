@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from waybridge.bus import Event, Fix, PositionEvent
+from waybridge.bus import DeviceEvent, Event, Fix, PositionEvent
 from waybridge.facade import EtaQuestion
 from waybridge.geo import distance_m
 
@@ -62,6 +62,8 @@ class RecentSpeeds:
         for event in events:
             if isinstance(event, PositionEvent) and event.shown:
                 self._means[event.device_id] = self._next(event.device_id, event.fix)
+            elif isinstance(event, DeviceEvent) and event.kind == "erased":
+                self.forget(event.device_id)
 
     def of(self, device_id: int) -> float | None:
         """Metres a second, or None when nothing is known."""
@@ -97,7 +99,7 @@ class Arrivals:
         self._patience = patience
         self._clock = clock
         self._answers: OrderedDict[Key, tuple[float, float]] = OrderedDict()  # seconds left, at which clock
-        self._asked: dict[Key, Fix] = {}
+        self._asked: dict[Key, int] = {}  # for which fix, by its time
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
 
@@ -144,9 +146,9 @@ class Arrivals:
     def _ask(self, key: Key, fix: Fix, question: EtaQuestion) -> None:
         """Starts one question a device and destination at a time, and none twice for the same fix."""
         name = f"eta {key[0]}"
-        if self._asked.get(key) == fix or any(task.get_name() == name for task in self._tasks):
+        if self._asked.get(key) == fix.recorded_us or any(task.get_name() == name for task in self._tasks):
             return
-        self._asked[key] = fix
+        self._asked[key] = fix.recorded_us
         task = asyncio.get_running_loop().create_task(self._answer(key, question), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waybridge.bus import Fix, PositionEvent
+from waybridge.bus import DeviceEvent, Fix, PositionEvent
 from waybridge.eta import Arrivals, RecentSpeeds
 from waybridge.model import Place
 
@@ -72,7 +72,7 @@ def test_the_mean_follows_and_forgets() -> None:
     assert speeds.of(1) == 20
     speeds.take([event(5001, speed=99, shown=False)])
     assert speeds.of(1) == 20
-    speeds.forget(1)
+    speeds.take([DeviceEvent("erased", "i", 1, "t", 0)])
     assert speeds.of(1) is None
 
 

@@ -152,7 +152,7 @@ async def test_those_who_do_not_read_slow_nobody_and_are_cut(crowd: Live) -> Non
     late = sorted(delay for reader in readers for delay in reader.late)
     assert late[len(late) // 2] < 1.0
     async with asyncio.timeout(10):
-        while len(live.fanout) > len(readers):  # noqa: ASYNC110 - the deaf are cut by the clock
+        while len(live.fanout) > len(readers):
             await asyncio.sleep(0.05)
     for viewer in deaf:
         viewer.close()

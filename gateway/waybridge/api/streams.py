@@ -239,6 +239,3 @@ def _after(text: str | None) -> int | None:
 
 def _plain(seconds: float) -> int | float:
     return int(seconds) if float(seconds).is_integer() else seconds
-
-
-

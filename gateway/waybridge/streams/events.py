@@ -24,6 +24,8 @@ FIELDS = (
 )  # fmt: skip
 """What a position may tell, in this order."""
 ALWAYS = "device_token"
+SELECTIONS = 64
+"""Choices of fields whose positions are kept encoded; with more, all are encoded anew."""
 _encode = msgspec.json.Encoder().encode
 _NOTHING: Mapping[str, Any] = {}
 
@@ -107,7 +109,11 @@ class Positions:
 
     def body(self, device_id: int, fields: tuple[str, ...] | None) -> bytes | None:
         """None while nothing of the device may be seen."""
-        known = self._known.setdefault(fields, {})
+        known = self._known.get(fields)
+        if known is None:
+            if len(self._known) >= SELECTIONS:
+                self._known.clear()
+            known = self._known[fields] = {}
         found = known.get(device_id)
         if found is None:
             device = self._roster.by_id(device_id)
