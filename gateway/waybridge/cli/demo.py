@@ -118,6 +118,10 @@ async def _link(house: House, http: aiohttp.ClientSession, kind: str, fleet: Dem
     if device is None:
         log.error("A demo fleet did not come in", provider=kind)
         return
+    if device.display_name == device.token and (device.profile or {}).get("phone"):
+        field = f"{url}/api/v1/devices/{device.token}/metadata/display-field?instance_id={INSTANCE}"
+        async with http.patch(field, json={"display_field": "phone"}):
+            pass
     body = {
         "device_token": device.token,
         "instance_id": INSTANCE,
