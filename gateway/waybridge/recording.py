@@ -25,7 +25,7 @@ from waybridge.model import (
 )
 from waybridge.provider import Outcome, Rejection
 from waybridge.roster import LATE, NOT_LIVE, SUSPECT, Device, Policy, Source
-from waybridge.store import fleet
+from waybridge.store import fixes, fleet
 from waybridge.store.engine import new_id
 from waybridge.trips import advance
 
@@ -211,8 +211,7 @@ class Work(Consent):
                 newest.append((draft.id, device_id, 1, draft.milestone))
             if draft.columns:
                 await fleet.change_source(tx, draft.id, draft.columns)
-        await fleet.add_history(tx.conn, self._rows, tx.dialect)
-        await fleet.keep_last(tx.conn, newest, tx.dialect)
+        fixes.record(tx, self._rows, newest)
         for event in self._told:
             tx.publish(event)
         for draft, fix, track_token in self._shown:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import random
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -60,8 +61,17 @@ class Tx:
         self.now_us = now_us
         self.dialect = dialect
         self.events: list[Event] = []
+        self.appended: list[tuple[str, list[tuple[Any, ...]]]] = []
         self._outbox: list[dict[str, Any]] = []
         self._after: list[Callable[[], None]] = []
+
+    def append(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        """Runs a statement in the driver's own words for many rows, as the last thing before the commit.
+
+        On PostgreSQL its parameters are the columns, as arrays. On SQLite they are the rows, one by one, and a unit
+        that is alone in its transaction and asks nothing else costs one visit to the database's thread.
+        """
+        self.appended.append((statement, rows))
 
     def insert(self, table: Table) -> Any:
         """The dialect's own INSERT, which has `on_conflict_do_nothing` and `on_conflict_do_update`."""
@@ -114,7 +124,8 @@ class Tx:
 
     def committed(self) -> None:
         """Calls what waited for the commit; the store calls it, then publishes the events."""
-        for call in self._after:
+        calls, self._after = self._after, []  # they know this transaction: kept, each would be cyclic garbage
+        for call in calls:
             call()
 
 
@@ -161,6 +172,7 @@ class Store:
         self._wake = asyncio.Event()
         self._deciding = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._writing: AsyncConnection | None = None
         self._closing = False
         self.healthy = True
 
@@ -187,6 +199,7 @@ class Store:
         if self._task is not None:
             await self._task
             self._task = None
+        await self._let_go()
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
@@ -258,6 +271,8 @@ class Store:
                     tx = Tx(conn, self.now_us(), self.dialect)
                     result = await work(tx)
                     await tx.finish()
+                    for statement, rows in tx.appended:
+                        await conn.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
             except DBAPIError as error:
                 state = _sqlstate(error)
                 if state in ("40001", "40P01") and attempt < 3:
@@ -334,14 +349,17 @@ class Store:
         done: list[tuple[_Unit[Any], Tx, Any]] = []
         failed: list[tuple[_Unit[Any], BaseException]] = []
         try:
-            async with self._writer.begin() as conn:
-                if group and group[0].alone:
-                    await self._alone(conn, group[0], done)
-                else:
-                    await self._together(conn, group, done, failed)
+            if self._writing is None:
+                self._writing = await self._writer.connect()
+            if group and group[0].alone:
+                await self._alone(self._writing, group[0], done)
+            else:
+                async with self._writing.begin():
+                    await self._together(self._writing, group, done, failed)
         except _UnitFailed as failure:
             failed.append((group[0], failure.cause))
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            await self._let_go()
             self._refuse(group, error)
             return
         self.healthy = True
@@ -354,9 +372,18 @@ class Store:
             if not unit.future.done():
                 unit.future.set_exception(reason)
 
+    async def _let_go(self) -> None:
+        """Closes the writing connection; the next group opens another."""
+        conn, self._writing = self._writing, None
+        if conn is not None:
+            with contextlib.suppress(SQLAlchemyError, sqlite3.Error, OSError):  # it is given up because it failed
+                await conn.invalidate()
+            await conn.close()
+
     async def _alone(
         self, conn: AsyncConnection, unit: _Unit[Any], done: list[tuple[_Unit[Any], Tx, Any]]
     ) -> None:
+        """Runs a unit that has the transaction for itself; it begins with the first statement, if there is one."""
         tx = Tx(conn, self.now_us(), self.dialect)
         try:
             result = await unit.work(tx)
@@ -364,7 +391,10 @@ class Store:
         except (OperationalError, OSError):
             raise
         except Exception as error:
+            await conn.rollback()
             raise _UnitFailed(error) from error
+        if tx.appended or conn.in_transaction():
+            await _append_and_commit(conn, tx.appended)
         done.append((unit, tx, result))
 
     async def _together(
@@ -380,6 +410,8 @@ class Store:
                 async with conn.begin_nested():
                     result = await unit.work(tx)
                     await tx.finish()
+                    for statement, rows in tx.appended:
+                        await conn.exec_driver_sql(statement, rows)
             except OperationalError:
                 raise
             except Exception as error:  # noqa: BLE001 - the unit's own; its caller gets it
@@ -396,6 +428,35 @@ class Store:
                 refusal = StoreUnavailable("the database cannot write now")
                 refusal.__cause__ = error
                 unit.future.set_exception(refusal)
+
+
+async def _append_and_commit(conn: AsyncConnection, appended: list[tuple[str, list[tuple[Any, ...]]]]) -> None:
+    """Ends SQLite's transaction in one visit to the connection's thread. Where none was begun it is all there is.
+
+    Each visit wakes a thread, which fights the loop for the interpreter: of eleven a group, this one is left.
+    Raises sqlite3.Error, and then nothing is kept.
+    """
+    begun = conn.in_transaction()
+    driver = (await conn.get_raw_connection()).driver_connection
+
+    def run() -> None:
+        database = driver._conn  # noqa: SLF001 - aiosqlite's connection, in its own thread
+        try:
+            if not begun:
+                database.execute("BEGIN IMMEDIATE")
+            for statement, rows in appended:
+                database.executemany(statement, rows)
+            if not begun:
+                database.execute("COMMIT")
+        except sqlite3.Error:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+
+    if appended:
+        await driver._execute(run)  # noqa: SLF001 - the one way to run several statements in one visit
+    if begun:
+        await conn.commit()
 
 
 def _sqlstate(error: DBAPIError) -> str | None:

@@ -25,17 +25,6 @@ DefaultPolicy: TypeAlias = Callable[[str, str, str], Policy]
 FixRow: TypeAlias = tuple[int, int, int, Fix]
 """(source id, device id, 1 for a milestone's coordinate, the fix)"""
 
-_FIX = ("device_id", "received_us", "trip_id", "latitude", "longitude", "altitude", "accuracy", "speed", "heading")
-_HISTORY = ("minute", "source_id", "recorded_us", *_FIX, "flags", "extra")
-_LAST = ("source_id", "milestone", "recorded_us", "sent_us", *_FIX, "flags", "extra")
-_TYPES = {
-    "minute": "int",
-    "milestone": "smallint",
-    "flags": "smallint",
-    "extra": "text",
-    **dict.fromkeys(("latitude", "longitude", "altitude", "accuracy", "speed", "heading"), "float8"),
-}
-
 
 async def load(
     conn: AsyncConnection, roster: Roster, default_policy: DefaultPolicy, device_ids: Sequence[int] | None = None
@@ -238,48 +227,9 @@ async def known_fixes(conn: AsyncConnection, keys: Sequence[tuple[int, int]], di
     return found
 
 
-async def add_history(conn: AsyncConnection, rows: Sequence[FixRow], dialect: str) -> None:
-    """Appends fixes to the history; what is there already stays."""
-    if not rows:
-        return
-    values = [
-        (f.sent_us // 60_000_000, source_id, f.sent_us, device_id, f.received_us, f.trip_id, f.latitude, f.longitude,
-         f.altitude, f.accuracy, f.speed, f.heading, f.flags, f.extra)
-        for source_id, device_id, _, f in rows
-    ]  # fmt: skip
-    await _insert_many(conn, "positions", _HISTORY, values, dialect, "ON CONFLICT DO NOTHING")
-
-
-async def keep_last(conn: AsyncConnection, rows: Sequence[FixRow], dialect: str) -> None:
-    """Keeps each source's newest fix (one row a source and kind in one call), unless a newer one is there."""
-    if not rows:
-        return
-    values = [
-        (source_id, milestone, f.recorded_us, f.sent_us, device_id, f.received_us, f.trip_id, f.latitude,
-         f.longitude, f.altitude, f.accuracy, f.speed, f.heading, f.flags, f.extra)
-        for source_id, device_id, milestone, f in rows
-    ]  # fmt: skip
-    changed = ", ".join(f"{name} = excluded.{name}" for name in _LAST[2:])
-    newer = f"ON CONFLICT (source_id, milestone) DO UPDATE SET {changed} WHERE excluded.recorded_us >= last.recorded_us"
-    await _insert_many(conn, "last", _LAST, values, dialect, newer)
-
-
 async def forget_last(tx: Tx, source_id: int) -> None:
     """Forgets where a source was (it does not share any more and its vendor demands that nothing stays)."""
     await tx.conn.execute(last.delete().where(last.c.source_id == source_id))
-
-
-async def _insert_many(
-    conn: AsyncConnection, table: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]], dialect: str, tail: str
-) -> None:
-    columns = ", ".join(names)
-    if dialect == "postgresql":
-        arrays = ", ".join(f"${n}::{_TYPES.get(name, 'bigint')}[]" for n, name in enumerate(names, start=1))
-        sql = f"INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays}) {tail}"  # noqa: S608 - our names
-        await conn.exec_driver_sql(sql, tuple(list(column) for column in zip(*rows, strict=True)))
-        return
-    marks = ",".join("?" * len(names))
-    await conn.exec_driver_sql(f"INSERT INTO {table} ({columns}) VALUES ({marks}) {tail}", list(rows))  # noqa: S608
 
 
 async def begin_trip(tx: Tx, device_id: int, source_id: int, trip: Trip) -> None:
