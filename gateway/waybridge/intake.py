@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -81,6 +82,7 @@ class Intake:
         self._default_policy = default_policy
         self._history = history
         self._filters = tuple(filters)
+        self._broken_filters: set[str] = set()
         self._exclusive = exclusive
         self._most_ahead_us = most_ahead_us
         self._pending: list[Item] = []
@@ -138,14 +140,24 @@ class Intake:
         received_us = now_us if report.received_at is None else _received(report, now_us)
         try:
             checked = check(report, received_us, policy.future_skew_us, self._most_ahead_us)
-            for each in self._filters:
-                reason = each.refuse(report, self._newest(policy, report))
-                if reason is not None:
-                    raise Refused("position", f"{each.name}: {reason}")
+            self._filter(policy, report)
         except Refused as refusal:
             refused.append(Rejection(index, refusal.field, refusal.error))
             return None
         return index, report, checked
+
+    def _filter(self, policy: Policy, report: Position) -> None:
+        """Asks every filter; one that fails lets the position pass. Raises Refused."""
+        for each in self._filters:
+            try:
+                reason = each.refuse(report, self._newest(policy, report))
+            except Exception:
+                if each.name not in self._broken_filters:
+                    self._broken_filters.add(each.name)
+                    log.exception("A filter fails; positions pass it unseen", filter=each.name)
+                continue
+            if reason is not None:
+                raise Refused("position", f"{each.name}: {reason}")
 
     def _newest(self, policy: Policy, report: Position) -> Position | None:
         source = self._roster.source(policy.instance_id, policy.connection_id, report.source.external_id)
@@ -171,7 +183,7 @@ class Intake:
             group = self._take()
             began = time.perf_counter()
             try:
-                await self._store.write(lambda tx, group=group: self._store_group(tx, group), alone=True)
+                await self._store.write(partial(self._store_group, group=group), alone=True)
             except Exception as error:
                 if not isinstance(error, StoreUnavailable):
                     log.exception("A group of reports could not be stored", items=len(group))

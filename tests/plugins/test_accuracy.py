@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 from running import running_gateway
+from structlog.testing import capture_logs
 
 from waybridge import Position, SourceKey
 from waybridge.errors import ConfigurationError
-from waybridge_accuracy import waybridge_filters
 from waybridge_accuracy import doubt as rule
+from waybridge_accuracy import waybridge_filters
 from waybridge_accuracy.doubt import AccuracySettings, Doubt
 
 if TYPE_CHECKING:
@@ -137,3 +140,33 @@ async def test_wrong_settings_stop_the_start_in_a_sentence(tmp_path: Path) -> No
     with pytest.raises(ConfigurationError, match=r"plugins\.accuracy\.max_speed: Extra inputs"):
         async with running_gateway(database, tmp_path, plugins={"accuracy": {"max_speed": 5}}):
             pass
+
+
+async def test_a_filter_that_fails_lets_positions_pass_and_is_said_once(tmp_path: Path) -> None:
+    class Broken:
+        name = "broken"
+
+        def refuse(self, position: Position, newest: Position | None) -> str | None:
+            raise ZeroDivisionError(position, newest)
+
+    async with running_gateway(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}", tmp_path) as gateway:
+        gateway.house.intake._filters = (Broken(),)
+        with capture_logs() as logs:
+            for second in range(3):
+                body = {"device_token": "van", "latitude": 1.0, "longitude": 2.0, "timestamp": time.time() - second}
+                async with gateway.http.post(
+                    f"{gateway.url}/ingest/native/positions", json=body, headers=gateway.headers()
+                ) as response:
+                    assert (await response.json())["accepted"] == 1
+
+    assert [entry["filter"] for entry in logs if "filter" in entry] == ["broken"]
+
+
+def test_check_says_what_a_plugin_refuses(tmp_path: Path) -> None:
+    (tmp_path / "waybridge.toml").write_text("[plugins.accuracy]\nmax_speed = 3\n")
+    checked = subprocess.run(
+        [sys.executable, "-m", "waybridge", "check"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert checked.returncode == 1
+    assert "plugins.accuracy.max_speed: Extra inputs are not permitted" in checked.stderr

@@ -12,7 +12,7 @@ from waybridge.cli.database import opened
 from waybridge.egress import make_session
 from waybridge.errors import ConfigurationError
 from waybridge.plugins import Plugins
-from waybridge.provider import ProviderContext
+from waybridge.provider import JSON, ProviderContext
 from waybridge.runtime import SystemClock, secrets_of
 from waybridge.store.migrate import current
 
@@ -23,11 +23,11 @@ class NoState:
     async def get(self, key: str) -> None:
         del key
 
-    async def items(self, prefix: str = "") -> dict[str, object]:
+    async def items(self, prefix: str = "") -> dict[str, JSON]:
         del prefix
         return {}
 
-    async def put(self, key: str, value: object) -> None:
+    async def put(self, key: str, value: JSON) -> None:
         del key, value
 
 
@@ -35,12 +35,13 @@ async def check(config: Path | None) -> int:
     """Checks configuration, plugins, database and every connection's credentials; 1 if anything is wrong."""
     settings = load_settings(config)
     problems: list[str] = []
-    host = Plugins(disabled=settings.plugins.disabled)
+    host = Plugins(disabled=settings.plugins.disabled, settings=settings.plugins.tables)
     problems += [
         f"plugin {each.name}: {each.problem}"
         for each in host.found
         if each.problem and each.name not in settings.plugins.disabled
     ]
+    problems += await _plugins(host)
     try:
         async with opened(settings) as store:
             revision, head = await current(store)
@@ -57,6 +58,19 @@ async def check(config: Path | None) -> int:
     if not problems:
         typer.echo(f"All fine: {len(settings.connections)} connections, {len(host.providers)} providers.")
     return 1 if problems else 0
+
+
+async def _plugins(host: Plugins) -> list[str]:
+    """Whether the plugins take their settings."""
+    try:
+        host.filters()
+        if (estimator := host.eta()) is not None:
+            await estimator.close()
+        for sink in host.sinks():
+            await sink.close()
+    except ConfigurationError as error:
+        return [str(error)]
+    return []
 
 
 async def _connection(
@@ -76,7 +90,7 @@ async def _connection(
             instance_id=instance_id,
             connection_id=connection_id,
             session=session,
-            state=NoState(),  # type: ignore[arg-type] - reads nothing, keeps nothing
+            state=NoState(),
             clock=SystemClock(),
             count=lambda _name, _amount=1: None,
             log=_Silent(),
