@@ -227,6 +227,6 @@ class MemoryBus:
         self, name: str, *, size: int = 1024, wanted: Callable[[Event], bool] | None = None
     ) -> Listener:
         detach: Callable[[], None] = lambda: None  # noqa: E731 - replaced below, once the callback exists
-        listener = Listener(name, size, lambda: detach(), wanted)
+        listener = Listener(name, size, lambda: detach(), wanted)  # noqa: PLW0108 - not yet what it will be
         detach = self.attach(listener.offer)
         return listener

@@ -109,7 +109,7 @@ class NatsBus(MemoryBus):
                     self._url,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.5,
+                    reconnect_time_wait=0.5,  # type: ignore[arg-type] # its hint says int, it sleeps for it
                     connect_timeout=2,
                     ping_interval=5,
                     max_outstanding_pings=2,
@@ -190,7 +190,7 @@ class NatsBus(MemoryBus):
             if self._arrived is not None:
                 try:
                     events = await self._arrived(events)
-                except Exception:  # noqa: BLE001 - one message must not stop the others
+                except Exception:
                     log.exception("Events of another node could not be taken over", node=envelope.node)
                     continue
             self.deliver(events)

@@ -123,7 +123,7 @@ class Connections:
         if provider not in self._supervisor.providers:
             known = ", ".join(sorted(self._supervisor.providers))
             raise Invalid("unknown provider", errors=[("provider", f"must be one of {known}")])
-        if provider == NATIVE or connection_id == NATIVE:
+        if NATIVE in {provider, connection_id}:
             raise Conflict("every instance has its connection native already; the configuration file sets it")
         connection_id = connection_id or f"{provider.replace('.', '-')}-{secrets.token_hex(4)}"
         validated = self._validated(provider, settings)

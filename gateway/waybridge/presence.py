@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -96,7 +97,7 @@ class Presence:
         for start in range(0, len(due), AT_ONCE):
             part = due[start : start + AT_ONCE]
             try:
-                await self._store.write(lambda tx, part=part: self._change(tx, part), alone=True)
+                await self._store.write(partial(self._change, device_ids=part), alone=True)
             finally:
                 for device_id in part:
                     device = self._roster.by_id(device_id)

@@ -19,7 +19,7 @@ from waybridge.model import Profile, Report, SourceKey, no_attributes
 if TYPE_CHECKING:
     import aiohttp
 
-JSON: TypeAlias = None | bool | int | float | str | list[Any] | dict[str, Any]
+JSON: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 
 class ProviderSettings(BaseModel):
@@ -180,7 +180,11 @@ class Batch:
 
 
 class State(Protocol):
-    """A connection's own small persisted state: JSON values under text keys (at most 200 characters)."""
+    """A connection's own small persisted state: JSON values under text keys (at most 200 characters).
+
+    What is kept about one source is kept under `anything/{external_id}` (with more behind, if need be): it is
+    forgotten when the source's device is erased.
+    """
 
     async def get(self, key: str) -> JSON: ...
     async def items(self, prefix: str = "") -> dict[str, JSON]: ...

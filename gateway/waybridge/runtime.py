@@ -213,7 +213,8 @@ class Runtime:
         before = self.state
         if state == "running" and before in ("retrying", "failed"):
             self._log.info("The connection is back")
-        self.last_error = self.redacted(error) if error is not None else (None if state == "running" else self.last_error)
+        if error is not None or state == "running":
+            self.last_error = self.redacted(error) if error is not None else None
         if state != before or error is not None:
             if state != before:
                 self.since_us = time.time_ns() // 1000

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -229,7 +230,8 @@ class Supervisor:
         try:
             return self.validated(row.provider, given)
         except (ConfigurationError, VaultError) as error:
-            log.error("A connection cannot be used", connection=row.connection_id, problem=str(error))
+            problem = str(error)  # says what and why; a traceback would say our own lines
+            log.error("A connection cannot be used", connection=row.connection_id, problem=problem)  # noqa: TRY400
             return None
 
     def _add(self, row: ConnectionRow) -> None:
@@ -318,9 +320,8 @@ class Supervisor:
                 runtime.start()
                 continue
             asked = time.monotonic()
-            mine = await self._store.write(
-                lambda tx, row_id=runtime.row_id: rows.claim(tx, row_id, self.node.id, LEASE_US)
-            )
+            claim = partial(rows.claim, row_id=runtime.row_id, node_id=self.node.id, lease_us=LEASE_US)
+            mine = await self._store.write(claim)
             if mine:
                 self._leases[runtime.row_id] = asked + LEASE_US / 1e6
                 runtime.start()

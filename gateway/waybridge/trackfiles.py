@@ -135,7 +135,8 @@ def _from_geojson(text: str, fallback: str) -> Iterator[dict[str, Any]]:
         properties = (feature.get("properties") or {}) if isinstance(feature, dict) else {}
         said = {str(key).lower(): value for key, value in properties.items()}
         device = next((str(said[name]) for name in NAMES["device"] if said.get(name) not in (None, "")), fallback)
-        coordinates = geometry.get("coordinates")
+        coordinates: Any = geometry.get("coordinates")
+        moments: Any = None
         if geometry.get("type") == "Point":
             moments = [next((said[name] for name in NAMES["timestamp"] if name in said), None)]
             coordinates = [coordinates]

@@ -33,7 +33,9 @@ class Step:
     inside: bool = True
 
 
-def advance(trip: Trip | None, previous: Fix | None, fix: Fix, token: str | None, rules: TripRules, new_id: int) -> Step:
+def advance(
+    trip: Trip | None, previous: Fix | None, fix: Fix, token: str | None, rules: TripRules, new_id: int
+) -> Step:
     """Puts a newer live fix after `previous` into the running trip, a new one, or none (standing still)."""
     if token is not None:
         if trip is not None and trip.track_token == token:

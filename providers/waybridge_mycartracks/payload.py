@@ -165,7 +165,7 @@ def parse_row(row: Any, unit: str) -> Fix | None:
     )
 
 
-def parse_event(frame: str | bytes, unit: str) -> Event:  # noqa: PLR0911 - one answer for each kind of event
+def parse_event(frame: str | bytes, unit: str) -> Event:
     """One text frame of the socket; never raises."""
     try:
         body = msgspec.json.decode(frame)

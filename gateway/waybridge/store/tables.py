@@ -195,7 +195,12 @@ trips = Table(
     Index("ix_trips_device_id_started_us", "device_id", "started_us"),
     Index("ix_trips_source_id_track_token", "source_id", "track_token"),
     Index("ix_trips_source_id_started_us", "source_id", "started_us"),
-    Index("ix_trips_open", "source_id", sqlite_where=text("ended_us IS NULL"), postgresql_where=text("ended_us IS NULL")),
+    Index(
+        "ix_trips_open",
+        "source_id",
+        sqlite_where=text("ended_us IS NULL"),
+        postgresql_where=text("ended_us IS NULL"),
+    ),
 )
 
 sharing_periods = Table(
