@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, FrameLocator, Locator, Page, async_playwright
 
 import waybridge
 from waybridge.app import House
@@ -37,6 +37,11 @@ FLAGS = [
 MAP_READY = 30_000
 DESTINATION = {"latitude": 60.1764, "longitude": 24.9466, "label": "Siltasaarenkatu 4, Helsinki"}
 STATION = (60.1700, 24.9410)
+FLEET = [
+    ("van-7", "Van 7", 60.1700, 24.9410),
+    ("van-12", "Van 12", 60.1710, 24.9450),
+    ("bike-3", "Bike 3", 60.1690, 24.9480),
+]
 
 
 def chromium_path() -> str:
@@ -255,3 +260,18 @@ async def axe(page: Page) -> list[str]:
     await page.evaluate(AXE.read_text("utf-8"))
     result = await page.evaluate("axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa'] })")
     return [json.dumps([each["id"], [node["target"] for node in each["nodes"]]]) for each in result["violations"]]
+
+
+async def fleet(gateway: Gateway) -> None:
+    for device, name, latitude, longitude in FLEET:
+        await gateway.name(device, name)
+        await gateway.push(device, latitude, longitude)
+
+
+async def open_tracker(page: Page, gateway: Gateway, *, token: str | None = None) -> None:
+    await page.goto(f"{gateway.url}/embed/tracker?instance_id={INSTANCE}#token={token or gateway.token()}")
+    await page.wait_for_selector("live-tracker[data-map=ready]", timeout=MAP_READY)
+
+
+def row(root: Page | FrameLocator, device: str) -> Locator:
+    return root.locator(f"[data-token={device}]")

@@ -9,15 +9,15 @@ import type { TrackerBoot } from './boot'
 import { Feed, type FeedState } from './feed'
 import { Fleet, type Device } from './fleet'
 import type { FleetMap } from './fleet-map'
+import { deviceCard, deviceRow, type Words } from './device-view'
 import { icons } from './icons'
 import { ShareDrawer } from './share-drawer'
 import { base, tracker } from './styles'
 
-const REREAD_MS = 30_000
+/** Streams tell where devices are; that one stopped sharing is learnt by asking again. */
+const REREAD_MS = 15_000
 const LIST_MS = 1000
 const MOST_ROWS = 200
-const JUST_NOW_S = 20
-const STANDING_MPS = 0.8
 /** below this width the list lies under the map and the drawer comes from below */
 const NARROW_PX = 640
 
@@ -39,7 +39,7 @@ export class LiveTracker extends LitElement {
     jwtProviderName: { attribute: 'jwt-provider' },
     boot: { attribute: false },
     feedState: { state: true },
-    words: { state: true },
+    query: { state: true },
     selected: { state: true },
     sharing: { state: true },
     pin: { state: true },
@@ -62,7 +62,7 @@ export class LiveTracker extends LitElement {
   declare boot: TrackerBoot | null
   jwtProvider: JwtProvider | null = null
   declare private feedState: FeedState | 'signed-out'
-  declare private words: string
+  declare private query: string
   declare private selected: string | null
   declare private sharing: boolean
   declare private pin: Place | null
@@ -98,7 +98,7 @@ export class LiveTracker extends LitElement {
     this.jwtProviderName = ''
     this.boot = null
     this.feedState = 'connecting'
-    this.words = ''
+    this.query = ''
     this.selected = null
     this.sharing = false
     this.pin = null
@@ -158,7 +158,7 @@ export class LiveTracker extends LitElement {
             </div>
             <div class="search">
               ${icons.search}
-              <input type="search" aria-label=${t.search} placeholder=${t.search} @input=${(event: Event) => (this.words = (event.target as HTMLInputElement).value)} />
+              <input type="search" aria-label=${t.search} placeholder=${t.search} @input=${(event: Event) => (this.query = (event.target as HTMLInputElement).value)} />
             </div>
             ${this.problem === null
               ? nothing
@@ -180,7 +180,7 @@ export class LiveTracker extends LitElement {
             <button type="button" class="icon" aria-label=${t.zoomOut} title=${t.zoomOut} @click=${() => this.map?.zoomBy(-1)}>${icons.minus}</button>
             <button type="button" class="icon" aria-label=${t.showAll} title=${t.showAll} @click=${() => this.map?.fit()}>${icons.fit}</button>
           </div>
-          ${device === undefined ? nothing : this.card(device)}
+          ${device === undefined ? nothing : deviceCard(device, this.words(), () => this.openDrawer(), () => this.select(null))}
         </div>
         ${device === undefined || !this.sharing || this.api === null ? nothing : this.drawer(device, this.api)}
       </div>
@@ -190,57 +190,24 @@ export class LiveTracker extends LitElement {
   private rows(): TemplateResult {
     const { t } = this
     if (this.feedState === 'signed-out') return html`<div class="empty"><b>${t.signInTitle}</b>${t.signInText}</div>`
-    const found = this.fleet.search(this.words, this.collator)
+    const found = this.fleet.search(this.query, this.collator)
     if (found.length === 0) {
       if (!this.loaded) return html`<div class="empty" aria-busy="true"></div>`
-      return this.words.trim() === ''
+      return this.query.trim() === ''
         ? html`<div class="empty"><b>${t.empty}</b>${t.emptyText}</div>`
         : html`<div class="empty">${t.noMatch}</div>`
     }
     const rest = found.length - MOST_ROWS
     return html`
       <ul class="rows">
-        ${found.slice(0, MOST_ROWS).map((device) => this.row(device))}
+        ${found.slice(0, MOST_ROWS).map((device) => deviceRow(device, this.words(), device.token === this.selected, () => this.select(device.token)))}
         ${rest > 0 ? html`<li class="more">${fill(t.more, { count: String(rest) })}</li>` : nothing}
       </ul>
     `
   }
 
-  private row(device: Device): TemplateResult {
-    const nowS = Date.now() / 1000
-    const { fix } = device
-    const stale = this.fleet.isStale(device, nowS)
-    const moving = fix !== null && fix.heading !== null && (fix.speed === null || fix.speed >= STANDING_MPS)
-    return html`
-      <li>
-        <button type="button" class="row ${stale ? 'stale' : ''}" data-token=${device.token} aria-current=${device.token === this.selected ? 'true' : 'false'} @click=${() => this.select(device.token)}>
-          <span class="disc">${moving && fix.heading !== null ? icons.arrow(fix.heading) : icons.dot}</span>
-          <span class="who"><b dir="auto">${device.name}</b><small>${this.seen(device, stale, nowS)}</small></span>
-          <span class="speed">${fix === null || stale ? nothing : this.speed(fix.speed)}</span>
-        </button>
-      </li>
-    `
-  }
-
-  private card(device: Device): TemplateResult {
-    const { t, format } = this
-    const nowS = Date.now() / 1000
-    const { fix } = device
-    const stale = this.fleet.isStale(device, nowS)
-    return html`
-      <div class="card" role="group" aria-label=${device.name}>
-        <header>
-          <h3 dir="auto">${device.name}</h3>
-          <button type="button" class="icon" aria-label=${t.close} @click=${() => this.select(null)}>${icons.close}</button>
-        </header>
-        <dl>
-          ${fix === null || fix.speed === null || stale ? nothing : html`<div><dt>${t.speed}</dt><dd>${this.speed(fix.speed)}</dd></div>`}
-          ${fix === null || fix.heading === null || stale ? nothing : html`<div><dt>${t.heading}</dt><dd>${format.compass(fix.heading, t.compass)}</dd></div>`}
-          <div><dt>${t.updated}</dt><dd>${this.age(device, nowS)}</dd></div>
-        </dl>
-        <button type="button" class="primary" id="share" @click=${() => this.openDrawer()}>${icons.share} ${t.share}</button>
-      </div>
-    `
+  private words(): Words {
+    return { t: this.t, format: this.format, fleet: this.fleet, nowS: Date.now() / 1000 }
   }
 
   private drawer(device: Device, api: Api): TemplateResult {
@@ -419,22 +386,6 @@ export class LiveTracker extends LitElement {
     const { t } = this
     if (!navigator.onLine) return t.offline
     return { connecting: t.connecting, live: t.live, reconnecting: t.reconnecting, expired: t.offline, forbidden: t.offline, 'signed-out': t.offline }[this.feedState]
-  }
-
-  private seen(device: Device, stale: boolean, nowS: number): string {
-    if (device.fix === null) return this.t.noPosition
-    return stale ? fill(this.t.lastSeen, { ago: this.age(device, nowS) }) : this.age(device, nowS)
-  }
-
-  private age({ fix }: Device, nowS: number): string {
-    if (fix === null) return this.t.noPosition
-    const seconds = nowS - fix.timestamp
-    return seconds < JUST_NOW_S ? this.t.justNow : this.format.ago(seconds)
-  }
-
-  private speed(mps: number | null): string {
-    if (mps === null) return ''
-    return mps < STANDING_MPS ? this.t.stopped : this.format.speed(mps)
   }
 
   private emit(name: string, detail: Record<string, unknown>): void {
