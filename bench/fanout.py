@@ -6,7 +6,9 @@ Prints, all of one run on this machine:
 - frames a CPU-second of the whole gateway (a fleet's realtime socket) against a bare server that only writes the
   same frames to as many sockets;
 - memory a viewer of a share link, session state included;
-- POST to viewer: p50 and p99, 20 viewers, 200 positions a second, acknowledged after the commit.
+- POST to viewer: p50 and p99, 20 viewers, 200 positions a second, acknowledged after the commit;
+- the same for all viewers at 20 positions a second, when all of them read and when a tenth stops reading;
+- how long a new viewer waits for a snapshot of 10,000 devices.
 
 The servers run in processes of their own; their CPU and memory are read from /proc.
 """
@@ -47,8 +49,8 @@ SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 class Viewer(asyncio.Protocol):
     """Counts the bytes that come after the handshake; sends `first` as a frame when it may."""
 
-    def __init__(self, path: str, first: bytes, board: Board) -> None:
-        self._path, self._first, self._board = path, first, board
+    def __init__(self, path: str, first: bytes, board: Board, *, deaf: bool = False) -> None:
+        self._path, self._first, self._board, self._deaf = path, first, board, deaf
         self._open = False
 
     def connection_made(self, transport: Any) -> None:
@@ -62,6 +64,8 @@ class Viewer(asyncio.Protocol):
             if self._first:
                 head = bytes((0x81, 0xFE)) + len(self._first).to_bytes(2, "big") + b"\0\0\0\0"
                 self._transport.write(head + self._first)
+            if self._deaf:
+                self._transport.pause_reading()
             return
         self._board.took(data)
 
@@ -71,15 +75,19 @@ class Board:
 
     def __init__(self) -> None:
         self.opened = self.bytes = 0
+        self.last = 0.0
         self.timed = False
         self.arrivals: list[float] = []
 
     def took(self, data: bytes) -> None:
         self.bytes += len(data)
+        self.last = time.monotonic()
         if self.timed:
             now = time.time()
-            for part in data.split(b'"Heading":')[1:]:
-                self.arrivals.append(now - float(part[: part.index(b",")]))
+            for part in data.split(b'"Lng":')[1:]:
+                number, comma, _ = part.partition(b",")
+                if comma:  # else cut in two by the network
+                    self.arrivals.append((now - float(number) * 20) % 3600)
 
 
 def gateway(pipe: Connection, uvloop: bool) -> None:  # noqa: FBT001
@@ -164,11 +172,16 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def watch(url: str, path: str, count: int, first: bytes = b"") -> Board:
-    board = Board()
+async def watch(
+    url: str, path: str, count: int, first: bytes = b"", *, board: Board | None = None, deaf: bool = False
+) -> Board:
+    board = board or Board()
+    count += board.opened
     host, _, port = url.removeprefix("http://").partition(":")
-    for _ in range(count):
-        await asyncio.get_running_loop().create_connection(lambda: Viewer(path, first, board), host, int(port))
+    for _ in range(count - board.opened):
+        await asyncio.get_running_loop().create_connection(
+            lambda: Viewer(path, first, board, deaf=deaf), host, int(port)
+        )
     while board.opened < count:  # noqa: ASYNC110 - a bench looks, it need not be told
         await asyncio.sleep(0.05)
     return board
@@ -240,25 +253,44 @@ async def memory(args: argparse.Namespace) -> float:
             return (resident(pid) - before) / args.viewers
 
 
-async def latency(args: argparse.Namespace) -> tuple[float, float]:
-    """p50 and p99 of POST to viewer, milliseconds."""
+async def latency(args: argparse.Namespace, *, viewers: int, deaf: int, rate: float) -> tuple[float, float]:
+    """p50 and p99 of POST to viewer, milliseconds; `deaf` more viewers do not read."""
     with process(gateway, args.uvloop) as (_, _, url, token):
         first = json.dumps({"type": "authenticate", "jwt": token, "instance_id": "default"}).encode()
         async with aiohttp.ClientSession() as http:
-            board = await watch(url, "/api/v1/ws/realtime", 20, first)
+            await watch(url, "/api/v1/ws/realtime", deaf, first, deaf=True)
+            board = await watch(url, "/api/v1/ws/realtime", viewers, first)
             await post(http, url, token, "/ingest/native/positions", fixes(0))
             await asyncio.sleep(1)
             board.timed = True
-            # The heading carries the time of sending, in seconds of the current hour's last 359.
-            for number in range(int(200 * args.seconds)):
-                body = {"device_token": f"{number % DEVICES:036d}", "latitude": 1.0, "longitude": 1.0,
-                        "timestamp": time.time(), "heading": time.time() % 359}  # fmt: skip
+            for number in range(int(rate * args.seconds)):
+                now = time.time()
+                body = {"device_token": f"{number % DEVICES:036d}", "latitude": 1.0, "timestamp": now,
+                        "longitude": now % 3600 / 20}  # fmt: skip - the longitude carries the time of sending
                 await post(http, url, token, "/ingest/native/positions", body)
-                await asyncio.sleep(0.005)
-            base = time.time() - time.time() % 359
-            delays = sorted(arrival - base for arrival in board.arrivals)
-            delays = [delay for delay in delays if 0 <= delay < 30]
+                await asyncio.sleep(1 / rate)
+            await asyncio.sleep(1)
+            delays = sorted(board.arrivals)
             return delays[len(delays) // 2] * 1000, delays[int(len(delays) * 0.99)] * 1000
+
+
+async def snapshot(args: argparse.Namespace, devices: int) -> tuple[float, int]:
+    """(seconds until a new viewer has all devices, bytes)."""
+    with process(gateway, args.uvloop) as (_, _, url, token):
+        first = json.dumps({"type": "authenticate", "jwt": token, "instance_id": "default"}).encode()
+        async with aiohttp.ClientSession() as http:
+            for start in range(0, devices, 1000):
+                now = time.time()
+                batch = [
+                    {"device_token": f"{n:036d}", "latitude": 1.0, "longitude": 1.0, "timestamp": now}
+                    for n in range(start, start + 1000)
+                ]
+                await post(http, url, token, "/ingest/native/positions", {"positions": batch})
+            began = time.monotonic()
+            board = await watch(url, "/api/v1/ws/realtime", 1, first)
+            while board.last == 0.0 or time.monotonic() - board.last < 0.5:  # noqa: ASYNC110 - see watch
+                await asyncio.sleep(0.1)
+            return board.last - began, board.bytes
 
 
 def main() -> None:
@@ -275,8 +307,14 @@ def main() -> None:
     print(f"bare server      {bare_rate:12,.0f} frames a CPU-second")
     print(f"gateway          {rate:12,.0f} frames a CPU-second ({rate / bare_rate:.2f} of bare, with ingest and store)")
     print(f"memory a viewer  {asyncio.run(memory(args)):12,.0f} bytes")
-    p50, p99 = asyncio.run(latency(args))
+    p50, p99 = asyncio.run(latency(args, viewers=20, deaf=0, rate=200))
     print(f"POST to viewer   p50 {p50:.2f} ms, p99 {p99:.2f} ms (200 positions a second, 20 viewers)")
+    tenth = args.viewers // 10
+    for deaf in (0, tenth):
+        p50, p99 = asyncio.run(latency(args, viewers=args.viewers - tenth, deaf=deaf, rate=20))
+        print(f"POST to viewer   p50 {p50:.2f} ms, p99 {p99:.2f} ms ({args.viewers - tenth} read, {deaf} do not)")
+    seconds, size = asyncio.run(snapshot(args, 10_000))
+    print(f"snapshot         {seconds:.2f} s for 10,000 devices ({size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":
