@@ -15,6 +15,7 @@ from waybridge.roster import Device, Roster
 from waybridge.store import devices as rows
 from waybridge.store import fleet, tracks
 from waybridge.store.engine import Store, Tx
+from waybridge.store.state import forget_source
 
 log = structlog.get_logger("waybridge.devices")
 
@@ -146,7 +147,8 @@ class Devices:
     # -- erasure
 
     async def erase(self, device: Device) -> None:
-        """Erases everything known of a device: history, trips, periods, profile, sources, payloads about it.
+        """Erases everything known of a device: history, trips, periods, profile, sources, payloads about it, and
+        what their connections remember of its sources.
 
         Its shares end. A source that goes on sending makes it anew.
         """
@@ -191,6 +193,8 @@ class Devices:
                 )
                 told |= {"shared_by": device.token, "chat_id": None}
                 self._emit(tx, device, "location.sharing.stopped", told)
+            policy = source.policy
+            await forget_source(tx, policy.instance_id, policy.connection_id, source.external_id)
         await rows.erase_payloads(tx, device.id, device.instance_id, device.token)
         await self._end_shares(tx, device.id, device.token, device.instance_id)
         await rows.erase_device(tx, device.id, own)

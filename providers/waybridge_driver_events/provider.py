@@ -209,7 +209,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
             change = parse_booking(read_body(push) if push.body else {})
         except FieldError as error:
             raise rejected(400, INVALID, str(error)) from error
-        if journey.is_new and journey.found[f"reference/{reference}"] is not None:
+        if journey.is_new and journey.found[f"reference/{reference}"] not in {None, customer}:
             raise rejected(409, "Conflict", "bookingReference belongs to another customerReference")
         booking = journey.booking
         if booking is not None and booking.status in OVER and change.status not in {None, booking.status}:
@@ -299,7 +299,7 @@ class DriverEvents(Provider[DriverEventsSettings]):
             if journey.booking is not None:
                 return journey
             swapped = await self.context.state.get(f"reference/{customer}") == reference
-            if journey.found[f"reference/{reference}"] is None and not swapped:
+            if journey.found[f"reference/{reference}"] in {None, customer} and not swapped:
                 return journey
         return await self._known(push, customer, reference, events)
 

@@ -33,7 +33,7 @@ class Oracle:
         self.published = []
         self.kept = 0
 
-    def answer(self, number, sent, now):  # noqa: PLR0911 - one line a rule
+    def answer(self, number, sent, now):
         """-> (status, text). Times are seconds; `sent` as the supplier wrote it."""
         name, short = NAMES[number], SHORT[number]
         if sent > now + self.skew:

@@ -188,3 +188,20 @@ async def test_rivals_on_two_nodes_are_one_event(postgres_url, tmp_path):
         assert Counter(result for _, result in answers)["duplicate"] == 10
         _, tracking, _ = await nodes[1].send("GET", "/v1/bookings/C/B/tracking")
         assert tracking["live"]["count"] == 10
+
+
+async def test_an_erased_device_leaves_nothing_of_its_booking_behind(taxi):
+    start = (datetime.now(UTC) - timedelta(hours=1)).replace(microsecond=0)
+    token = await taxi.book("C/B", start)
+    await taxi.book("C/BB", start)
+    await taxi.event("C/B", DEPARTED, start)
+    await taxi.event("C/B", LIVE, start)
+    url = f"{taxi.gateway.url}/api/v1/devices/{token}/data?instance_id=default"
+    async with taxi.gateway.http.delete(url, headers=taxi.reading) as response:
+        assert response.status in {200, 204}
+    assert (await taxi.send("GET", "/v1/bookings/C/B"))[0] == 404
+    assert (await taxi.send("GET", "/v1/bookings/C/BB"))[0] == 200
+    state = taxi.gateway.house.supervisor.runtime("taxi").provider.context.state
+    assert [key for key in await state.items() if key.endswith("/C/B") or "/C/B/" in key] == []
+    assert await taxi.book("C/B", start) == token
+    assert await taxi.event("C/B", DEPARTED, start) == (200, "accepted")

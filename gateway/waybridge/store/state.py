@@ -65,9 +65,7 @@ async def state_items(
     return {row.key: _open(vault, instance_id, connection_id, row.key, row.value, row.sealed) for row in rows}
 
 
-async def apply_intents(
-    tx: Tx, vault: Vault, instance_id: str, connection_id: str, intents: Sequence[Intent]
-) -> None:
+async def apply_intents(tx: Tx, vault: Vault, instance_id: str, connection_id: str, intents: Sequence[Intent]) -> None:
     """Does what a provider intends, all or nothing (call it in a savepoint). Raises StateConflict."""
     for intent in intents:
         question = (
@@ -94,9 +92,7 @@ async def apply_intents(
         await _write(tx, vault, instance_id, connection_id, intent.key, intent.value, only_new=absent_expected)
 
 
-async def put_state(
-    tx: Tx, vault: Vault, instance_id: str, connection_id: str, key: str, value: JSON
-) -> None:
+async def put_state(tx: Tx, vault: Vault, instance_id: str, connection_id: str, key: str, value: JSON) -> None:
     """Keeps a value, whatever was there; None deletes."""
     await _write(tx, vault, instance_id, connection_id, key, value, only_new=False)
 
@@ -106,6 +102,19 @@ async def forget_state(tx: Tx, instance_id: str, connection_id: str) -> None:
     await tx.conn.execute(
         delete(keyed_state).where(
             keyed_state.c.instance_id == instance_id, keyed_state.c.connection_id == connection_id
+        )
+    )
+
+
+async def forget_source(tx: Tx, instance_id: str, connection_id: str, external_id: str) -> None:
+    """What a connection kept about one source: the keys that name it as a whole part (`kind/{external_id}`, with
+    or without more behind).
+    """
+    key = keyed_state.c.key
+    about = key.endswith(f"/{external_id}", autoescape=True) | key.contains(f"/{external_id}/", autoescape=True)
+    await tx.conn.execute(
+        delete(keyed_state).where(
+            keyed_state.c.instance_id == instance_id, keyed_state.c.connection_id == connection_id, about
         )
     )
 
