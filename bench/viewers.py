@@ -1,6 +1,6 @@
 """What it costs to push one position to many viewers.
 
-    python bench/fanout.py [--viewers 1000] [--seconds 5] [--uvloop]
+    python bench/viewers.py [--viewers 1000] [--seconds 5] [--uvloop]
 
 Prints, all of one run on this machine:
 - frames a CPU-second of the whole gateway (a fleet's realtime socket) against a bare server that only writes the
