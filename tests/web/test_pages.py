@@ -21,6 +21,7 @@ VIEWS = {
     "live": ShareView(state="active", instance_id="acme"),
     "done": ShareView(state="ended", instance_id="acme", reason="completed"),
     "stopped": ShareView(state="ended", instance_id="acme", reason="cancelled"),
+    "dark": ShareView(state="unavailable"),
     "hostile": ShareView(state="active", instance_id="hostile"),
 }
 INSTANCES = {
@@ -180,6 +181,12 @@ async def test_an_end_is_told_in_words_without_a_script(client: TestClient[Any, 
     assert "<script" not in completed
     cancelled = await (await client.get("/share/stopped", headers={"Accept-Language": "de"})).text()
     assert "Die Freigabe des Live-Standorts wurde beendet." in cancelled
+
+
+async def test_while_the_database_is_down_the_page_says_so_and_when_to_come_back(client: TestClient[Any, Any]) -> None:
+    answer = await client.get("/share/dark")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+    assert "Please wait a moment, then try again." in await answer.text()
 
 
 async def test_the_tracker_is_framed_only_by_the_instances_own_origins(client: TestClient[Any, Any]) -> None:

@@ -37,13 +37,14 @@ _ASSET_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; char
 _ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /realtime/\nDisallow: /embed/\n"
 _ASSET = r"[A-Za-z0-9_.\-]{1,120}"
 _DEFAULT_INSTANCE = "default"
+_UNAVAILABLE = 503
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareView:
     """What the HTML may know of a link: whether it is live, and whose it is. Nothing about who or where."""
 
-    state: Literal["active", "ended", "not_found"]
+    state: Literal["active", "ended", "not_found", "unavailable"]
     instance_id: str | None = None
     reason: Literal["completed", "cancelled"] | None = None
 
@@ -59,7 +60,7 @@ class InstanceView:
 class Pages:
     """Makes the pages' routes.
 
-    - `share_state(token)` says whether a link is active, ended or not found (also expired).
+    - `share_state(token)` says whether a link is active, ended, not found (also expired), or cannot be looked up now.
     - `instance(instance_id)` answers brand and embed origins, or None for an instance that does not exist.
     - `bundle` is what `load_bundle()` found; without one every page says 503 and why.
     - `link_limit` is the most active links of one device (`limits.active_sessions_per_device`).
@@ -139,6 +140,8 @@ class Pages:
     ) -> web.Response:
         if view.state == "not_found":
             title, text, state, status = texts["notFoundTitle"], texts["notFoundText"], "not_found", 404
+        elif view.state == "unavailable":
+            title, text, state, status = texts["lostTitle"], texts["busyText"], "lost", 503
         else:
             state, status = view.reason or "ended", 410
             title, text = texts["endedTitle"], texts[f"{state}Text"]
@@ -231,5 +234,7 @@ class Pages:
             frame_ancestors=frame_ancestors,
         )
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8", headers=headers)
+        if status == _UNAVAILABLE:
+            response.headers["Retry-After"] = "10"
         response.enable_compression()
         return response

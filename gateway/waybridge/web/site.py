@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from waybridge.errors import StoreUnavailable
 from waybridge.web.basemap import parse_basemap
 from waybridge.web.brand import Brand
 from waybridge.web.bundle import load_bundle
@@ -79,7 +80,10 @@ class Site:
         self._tiles.close()
 
     async def _share_state(self, token: str) -> ShareView:
-        link = await self._by_token(token)
+        try:
+            link = await self._by_token(token)
+        except StoreUnavailable:
+            return ShareView(state="unavailable")
         if link is None:
             return ShareView(state="not_found")
         match link.status_at(self._now_us()):
