@@ -364,7 +364,8 @@ def _told(verdict: Verdict, event: DriverEvent, outcome: Outcome) -> Answer:
     """The answer to an event that was taken, by what became of its position."""
     if outcome.rejected and not outcome.accepted and not outcome.duplicates and event.place is not None:
         first = outcome.rejected[0]
-        return answered(400, {"message": INVALID, "description": f"{first.field}: {first.error}"})
+        field = "occurred_at" if first.field == "recorded_at" else first.field
+        return answered(400, {"message": INVALID, "description": f"{field}: {first.error}"})
     if event.type is EventType.LIVE_LOCATION and outcome.duplicates:
         return accepted("duplicate")
     return accepted("stored-late" if event.type is EventType.LIVE_LOCATION and outcome.late else verdict.result)

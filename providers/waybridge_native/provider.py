@@ -28,6 +28,8 @@ from waybridge_native.parse import MAX_POSITIONS, InvalidBody, MalformedBody, Pa
 from waybridge_native.profile import PLACEHOLDER, fetch_profile
 
 _encode = msgspec.json.Encoder().encode
+# The one field that devices send under another name than the position has.
+_SENT_AS: Final = {"recorded_at": "timestamp"}
 # What clients declare when nobody told them what they send: curl, aiohttp.
 _UNDECLARED: Final = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
 
@@ -113,7 +115,9 @@ def _answer(outcome: Outcome) -> Answer:
     body = {
         "accepted": outcome.accepted,
         "duplicates": outcome.duplicates,
-        "rejected": [{"index": one.index, "field": one.field, "error": one.error} for one in rejected],
+        "rejected": [
+            {"index": one.index, "field": _SENT_AS.get(one.field, one.field), "error": one.error} for one in rejected
+        ],
     }
     nothing_kept = bool(rejected) and not outcome.accepted and not outcome.duplicates
     return Answer(status=422 if nothing_kept else 200, body=_encode(body))

@@ -90,6 +90,11 @@ async def test_the_answer_tells_what_became_of_each(native):
     }
 
 
+async def test_the_answer_names_fields_as_they_were_sent(native):
+    answer = (await native().receive(push(FIX))).answer(Outcome(rejected=[Rejection(0, "recorded_at", "too old")]))
+    assert json.loads(answer.body)["rejected"] == [{"index": 0, "field": "timestamp", "error": "too old"}]
+
+
 async def test_the_answer_is_422_only_when_every_item_is_rejected(native):
     answer = (await native().receive(push(FIX))).answer
     refused = [Rejection(0, "latitude", "x")]
