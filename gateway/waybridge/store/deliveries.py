@@ -27,11 +27,11 @@ State: TypeAlias = Literal["pending", "delivered", "dead", "dropped"]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An active subscription: where it points, and when its next delivery is due (None: nothing waits)."""
+    """An active subscription: where it points, and when its next delivery is due."""
 
     subscription_id: str
     target_url: str
-    next_us: int | None
+    next_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +64,32 @@ class Ended:
 
 
 async def due_heads(conn: AsyncConnection) -> list[Head]:
-    """Every active subscription with the time of its next delivery, whether or not it is due yet."""
+    """The active subscriptions for which something waits, with the time of their next delivery, due or not.
+
+    It steps from one subscription to the next in the index of what waits, so that neither a long backlog nor many
+    subscriptions without one cost anything.
+    """
+    first = (
+        select(func.min(deliveries.c.subscription_id).label("id")).where(text(_PENDING)).cte("waiting", recursive=True)
+    )
+    following = (
+        select(func.min(deliveries.c.subscription_id))
+        .where(deliveries.c.subscription_id > first.c.id, text(_PENDING))
+        .scalar_subquery()
+    )
+    waiting = first.union_all(select(following).where(first.c.id.is_not(None)))
     soonest = (
         select(func.min(deliveries.c.next_us))
-        .where(deliveries.c.subscription_id == subscriptions.c.id, text(_PENDING))
+        .where(deliveries.c.subscription_id == waiting.c.id, text(_PENDING))
         .scalar_subquery()
         .label("next_us")
     )
     rows = await conn.execute(
-        select(subscriptions.c.id, subscriptions.c.target_url, soonest).where(subscriptions.c.is_active)
+        select(subscriptions.c.id, subscriptions.c.target_url, soonest)
+        .select_from(waiting.join(subscriptions, subscriptions.c.id == waiting.c.id))
+        .where(subscriptions.c.is_active)
     )
-    return [Head(row.id, row.target_url, None if row.next_us in (None, PARKED) else row.next_us) for row in rows]
+    return [Head(row.id, row.target_url, row.next_us) for row in rows if row.next_us not in (None, PARKED)]
 
 
 async def claim(tx: Tx, slots: Mapping[str, int], claim_id: str, lease_until_us: int) -> list[Claimed]:

@@ -148,7 +148,7 @@ class Deliverer:
         """Seconds until something else is due; what is due but kept back waits for a wake-up."""
         now_us = self._store.now_us()
         async with self._store.read() as conn:
-            due = [head.next_us for head in await rows.due_heads(conn) if head.next_us is not None]
+            due = [head.next_us for head in await rows.due_heads(conn)]
         return min([LOOK_SECONDS, *((each - now_us) / SECOND_US for each in due if each > now_us)])
 
     async def _claim(self) -> int:
@@ -175,7 +175,7 @@ class Deliverer:
     def _shares(self, heads: Sequence[Head], free: int) -> dict[str, int]:
         """Free slots for the subscriptions that have something due: as equal as their targets allow."""
         now_us = self._store.now_us()
-        due = [head for head in heads if head.next_us is not None and head.next_us <= now_us]
+        due = [head for head in heads if head.next_us <= now_us]
         room: dict[str, int] = {}
         for head in due:
             target = head.target_url
