@@ -299,16 +299,16 @@ async def test_many_frames_in_flight_are_bounded_and_none_is_lost(client, ingest
 
     ingest.answer = wait
     ws = await _live(client)
-    for n in range(300):
+    for n in range(600):
         await ws.send_str(str(n))
-    while len(ingest.pushes) < 64:
+    while len(ingest.pushes) < 256:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     in_flight = len(ingest.pushes)
     gate.set()
 
-    told = [await ws.receive_json(timeout=10) for _ in range(300)]
+    told = [await ws.receive_json(timeout=10) for _ in range(600)]
 
-    assert in_flight <= 66
-    assert [each["n"] for each in told] == list(range(1, 301))
+    assert in_flight <= 258
+    assert [each["n"] for each in told] == list(range(1, 601))
     await ws.close()

@@ -1,7 +1,7 @@
 """`GET /ingest/native/live`: native pushes over a WebSocket, acknowledged in order once stored.
 
-Frames are handled in a pipeline: up to `IN_FLIGHT` are on their way into the store at once, so that they share
-commits. When that many wait, no more is read, and TCP holds the sender back. Acknowledgements keep the order of
+Frames are handled in a pipeline: up to `IN_FLIGHT` frames, or `IN_FLIGHT_BYTES`, are on their way into the store at
+once, so that they share commits. When so much waits, no more is read, and TCP holds the sender back. Acknowledgements keep the order of
 the frames; one that cannot be written for `SEND_SECONDS` ends the connection.
 """
 
@@ -25,10 +25,12 @@ from waybridge.errors import PushRejected, RequestError, StoreUnavailable, Unaut
 from waybridge.model import now_utc
 from waybridge.provider import Push
 from waybridge.settings_tables import NATIVE
+from waybridge.streams.wire import text_frame
 
 log = structlog.get_logger("waybridge.ingest")
 
-IN_FLIGHT = 64
+IN_FLIGHT = 256
+IN_FLIGHT_BYTES = 4 * 1_048_576
 AUTHENTICATE_SECONDS = 10.0
 SEND_SECONDS = 10.0
 HEARTBEAT_SECONDS = 30.0
@@ -72,15 +74,15 @@ class LiveIngest:
             heartbeat=HEARTBEAT_SECONDS,
             timeout=self._send_seconds,
             decode_text=False,  # the provider checks the UTF-8 while it parses
+            writer_limit=1,  # every send waits while the client does not read
         )
         await ws.prepare(request)
         self._open.add(ws)
         try:
             principal = await self._authenticated(ws)
             if principal is not None:
-                await _Pipeline(self._ingest, ws, principal, self._send_seconds).run(
-                    principal.expires_at - self._wall()
-                )
+                pipeline = _Pipeline(self._ingest, ws, request.transport, principal, self._send_seconds)
+                await pipeline.run(principal.expires_at - self._wall())
         finally:
             self._open.discard(ws)
         return ws
@@ -105,13 +107,23 @@ class LiveIngest:
 class _Pipeline:
     """One authenticated socket: reads frames, hands each on, acknowledges in order."""
 
-    def __init__(self, ingest: Ingest, ws: web.WebSocketResponse, principal: Principal, send_seconds: float) -> None:
+    def __init__(
+        self,
+        ingest: Ingest,
+        ws: web.WebSocketResponse,
+        transport: asyncio.WriteTransport | None,
+        principal: Principal,
+        send_seconds: float,
+    ) -> None:
         self._ingest = ingest
         self._ws = ws
+        self._transport = transport
         self._principal = principal
         self._sender = sender_of(principal)
         self._send_seconds = send_seconds
         self._pending: asyncio.Queue[asyncio.Task[str] | None] = asyncio.Queue(IN_FLIGHT)
+        self._bytes = 0
+        self._room = asyncio.Event()
 
     async def run(self, seconds_left: float) -> None:
         loop = asyncio.get_running_loop()
@@ -129,6 +141,10 @@ class _Pipeline:
                 number += 1
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     break
+                while self._bytes > IN_FLIGHT_BYTES:
+                    self._room.clear()
+                    await self._room.wait()
+                self._bytes += len(message.data)
                 await self._pending.put(loop.create_task(self._push(number, message.data), name="live ingest frame"))
         finally:
             expiry.cancel()
@@ -136,6 +152,14 @@ class _Pipeline:
             await asyncio.gather(writer, *ending, return_exceptions=True)
 
     async def _push(self, number: int, body: bytes) -> str:
+        """One frame's acknowledgement, once what it holds is stored or refused."""
+        try:
+            return await self._taken(number, body)
+        finally:
+            self._bytes -= len(body)
+            self._room.set()
+
+    async def _taken(self, number: int, body: bytes) -> str:
         push = Push(
             method="FRAME",
             path="",
@@ -163,17 +187,39 @@ class _Pipeline:
         return f'{{"type":"ack","n":{number},{answer.body[1:].decode()}'
 
     async def _acknowledge(self) -> None:
-        while (task := await self._pending.get()) is not None:
-            told = await task
-            if self._ws.closed:
-                continue
-            try:
-                async with asyncio.timeout(self._send_seconds):
-                    await self._ws.send_str(told)
-            except TimeoutError:
-                await self._ws.close(code=TOO_SLOW, message=b"acknowledgements are not read", drain=False)
-            except ConnectionError:
-                continue
+        """Sends acknowledgements in order; those that a commit made ready together leave in one write."""
+        pending = self._pending
+        held: asyncio.Task[str] | None = None
+        while True:
+            task = held or await pending.get()
+            held = None
+            if task is None:
+                return
+            told = [await task]
+            while held is None and len(told) < IN_FLIGHT and not pending.empty():
+                following = pending.get_nowait()
+                if following is None:
+                    await self._send(told)
+                    return
+                if following.done():
+                    told.append(following.result())
+                else:
+                    held = following
+            await self._send(told)
+
+    async def _send(self, told: list[str]) -> None:
+        ws, transport = self._ws, self._transport
+        if ws.closed or transport is None:
+            return
+        try:
+            if len(told) > 1:
+                transport.write(b"".join(text_frame(each.encode()) for each in told[:-1]))
+            async with asyncio.timeout(self._send_seconds):
+                await ws.send_str(told[-1])  # waits while the client does not read
+        except TimeoutError:
+            await ws.close(code=TOO_SLOW, message=b"acknowledgements are not read", drain=False)
+        except ConnectionError:
+            return
 
 
 def _credentials(message: WSMessage) -> str:
