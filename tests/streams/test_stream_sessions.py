@@ -77,7 +77,7 @@ async def test_a_stream_begins_with_a_snapshot_and_goes_on(live: Live) -> None:
     position = await read(ws)
     recorded = position["recorded_at"]
     assert position == {
-        "seq": 1,
+        "seq": 2,
         "type": "device.position.updated",
         "device_token": TOKEN,
         "display_identifier": "John Smith",
@@ -103,18 +103,18 @@ async def test_a_stream_begins_with_a_snapshot_and_goes_on(live: Live) -> None:
     assert recorded.endswith("Z")
     live.move(device, latitude=1.0)
     moved = await read(ws)
-    assert (moved["seq"], moved["latitude"]) == (2, 1.0)
+    assert (moved["seq"], moved["latitude"]) == (3, 1.0)
     live.happen(device, "offline", {"since": 1, "last_seen_us": fix.recorded_us})
     offline = await read(ws)
     assert offline == {
-        "seq": 3, "type": "device.offline", "device_token": TOKEN, "last_seen_at": recorded, "reason": "silent",
+        "seq": 4, "type": "device.offline", "device_token": TOKEN, "last_seen_at": recorded, "reason": "silent",
     }  # fmt: skip
     live.happen(device, "online")
     assert (await read(ws))["type"] == "device.online"
     live.happen(device, "source_changed", {"device_token": TOKEN, "from": {"a": 1}, "to": {"b": 2}, "reason": "r"})
     changed = await read(ws)
     assert changed == {
-        "seq": 5, "type": "source.changed", "device_token": TOKEN, "from": {"a": 1}, "to": {"b": 2}, "reason": "r",
+        "seq": 6, "type": "source.changed", "device_token": TOKEN, "from": {"a": 1}, "to": {"b": 2}, "reason": "r",
     }  # fmt: skip
     await ws.close()
 
@@ -141,8 +141,8 @@ async def test_positions_keep_their_interval_and_are_the_newest(brief: Live) -> 
     while len(found) < 2:
         frame = await read(ws)
         if frame["type"] == "device.position.updated":
-            found.append((frame["seq"], frame["latitude"], frame.get("dropped")))
-    assert found == [(1, 0.0, None), (2, 4.0, None)]
+            found.append((frame["latitude"], frame.get("dropped")))
+    assert found == [(0.0, None), (4.0, None)]
     await ws.close()
 
 
@@ -198,7 +198,7 @@ async def test_a_device_without_consent_is_not_there_and_its_end_is_told(live: L
     live.share(device)
     live.move(device, latitude=2.0)
     shown = await read(ws)
-    assert (shown["seq"], shown["latitude"]) == (1, 2.0)
+    assert (shown["seq"], shown["latitude"]) == (2, 2.0)
     live.withdraw(device)
     live.happen(device, "sharing_stopped")
     live.happen(device, "offline")
@@ -240,9 +240,9 @@ async def test_a_connection_on_another_node_is_replaced_too(live: Live) -> None:
     stream = await other_node.take(await other_node.find(token), elsewhere, lambda body, _seq: body, 1)
     assert (await ended(ws))[1] == 4009
     connected = json.loads(elsewhere.written[0])
-    assert (connected["resumed"], connected["dropped"], connected["seq"]) == (False, None, 1)
+    assert (connected["resumed"], connected["dropped"], connected["seq"]) == (False, None, 2)
     first = json.loads(elsewhere.refill(next(iter(elsewhere.owed))) or b"")
-    assert (first["seq"], first["device_token"]) == (2, TOKEN)
+    assert (first["seq"], first["device_token"]) == (3, TOKEN)
     stream.detach(elsewhere)
     await other_node.close()
 
@@ -253,7 +253,7 @@ class FakeViewer:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.owed: dict[Any, None] = {}
-        self.open = self.ready = True
+        self.open = self.ready = self.hears = True
         self.refill: Any = None
 
     def reply(self, frame: bytes) -> None:
@@ -332,7 +332,8 @@ async def test_a_socket_that_returns_gets_what_it_missed(live: Live) -> None:
     connected = await read(again)
     rest = [await read(again), await read(again)]
     assert (connected["resumed"], connected["dropped"]) == (True, 4)
-    assert [(event["seq"], event["device_token"]) for event in rest] == [(6, "other"), (7, TOKEN)]
+    assert (seq, connected["seq"]) == (2, 7)
+    assert [(event["seq"], event["device_token"]) for event in rest] == [(8, "other"), (9, TOKEN)]
     await again.close()
 
 
@@ -344,13 +345,13 @@ async def test_a_browsers_event_source_resumes_by_its_last_event_id(live: Live) 
         assert (await sse.event())["type"] == "connected"
         live.move(device, latitude=1.0)
         assert (await sse.event())["latitude"] == 1.0
-    assert sse.last_id == "1"
+    assert sse.last_id == "2"
     live.happen(device, "online")
     async with sse:
         connected = await sse.event()
-        assert (connected["resumed"], connected["dropped"], connected["seq"]) == (True, 0, 1)
+        assert (connected["resumed"], connected["dropped"], connected["seq"]) == (True, 0, 3)
         assert (await sse.event())["type"] == "device.online"
-    assert sse.last_id == "2"
+    assert sse.last_id == "4"
 
 
 class Tally:
@@ -361,10 +362,12 @@ class Tally:
         self.received = self.dropped = self.last = 0
 
     def note(self, event: dict[str, Any]) -> None:
-        self.dropped += event.get("dropped") or 0
+        dropped = event.get("dropped") or 0
+        assert event["seq"] == self.last + dropped + 1, "a number that is missing is told"
+        self.dropped += dropped
+        self.received += 1
         self.last = event["seq"]
         if event["type"] == "device.position.updated":
-            self.received += 1
             self.newest[event["device_token"]] = event["latitude"]
 
     async def read(self, ws: aiohttp.ClientWebSocketResponse, most: int) -> None:

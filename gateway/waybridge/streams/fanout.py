@@ -101,9 +101,14 @@ class Viewer:
             else:
                 self.owe(keys)
 
+    @property
+    def hears(self) -> bool:
+        """Whether `reply` writes now: one that does not read gets no answers."""
+        return self.open and self.transport.get_write_buffer_size() <= REFILL_BYTES
+
     def reply(self, frame: bytes) -> None:
-        """Answers a client's own frame; one that asks without reading gets no answer."""
-        if self.open and self.transport.get_write_buffer_size() <= REFILL_BYTES:
+        """Answers a client's own frame, or tells it something that does not wait for what it owes reading."""
+        if self.hears:
             self.transport.write(frame)
 
     def owe(self, keys: Iterable[Hashable]) -> None:

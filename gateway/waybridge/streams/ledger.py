@@ -2,18 +2,21 @@
 
 Every event of a stream is one number, whether it is sent or superseded by a newer one of the same key before it
 could be. What is sent carries `seq` and, when numbers before it were left out, `dropped`; so a client's `dropped`
-and what it received always add up to the last `seq`.
+and what it received always add up to the last `seq`. What the gateway itself says (connected, heartbeat, error) has
+numbers too, but when those are lost on the way nothing is: a client that comes back never finds them in `dropped`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
+SAID_KEPT = 1000
+
 
 class Ledger:
     """`last` is the number of the last event that was sent (or left out before it)."""
 
-    __slots__ = ("_sent", "begun", "last", "owed", "skipped")
+    __slots__ = ("_said", "_sent", "begun", "last", "owed", "skipped")
 
     def __init__(self) -> None:
         self.begun = False
@@ -21,6 +24,7 @@ class Ledger:
         self.skipped = 0
         self.owed: dict[Hashable, None] = {}
         self._sent: dict[Hashable, int] = {}
+        self._said: list[int] = []
 
     def happened(self, key: Hashable) -> None:
         """An event: from now on the newest of its key is owed."""
@@ -37,6 +41,13 @@ class Ledger:
         self._sent[key] = self.last
         return self.last, dropped
 
+    def saying(self) -> int:
+        """The number of something that the gateway itself says now."""
+        self.last += 1
+        self._said.append(self.last)
+        del self._said[:-SAID_KEPT]
+        return self.last
+
     def void(self, key: Hashable) -> None:
         """What was owed has nothing to say any more (the device is not to be seen): it counts as left out."""
         if self.owed.pop(key, self) is None:
@@ -50,11 +61,13 @@ class Ledger:
         """
         if not self.begun or not 0 <= after <= self.last:
             return None
-        happened = self.last - after + len(self.owed) + self.skipped
+        unheard = sum(number > after for number in self._said)
+        happened = self.last - after - unheard + len(self.owed) + self.skipped
         lost = [key for key, number in sorted(self._sent.items(), key=_number) if number > after]
         self.owed = dict.fromkeys([key for key in lost if key not in self.owed]) | self.owed
         dropped = happened - len(self.owed)
         self.last, self.skipped = after + dropped, 0
+        self._said = [number for number in self._said if number <= after]
         for key in lost:
             del self._sent[key]
         return dropped
@@ -65,6 +78,7 @@ class Ledger:
         self.last = max(self.last + len(self.owed) + self.skipped, base)
         self.skipped = 0
         self._sent.clear()
+        self._said.clear()
         self.owed = dict.fromkeys(keys)
 
 

@@ -180,11 +180,11 @@ class Stream:
         ]
 
     def _say(self, event: dict[str, Any]) -> None:
-        if self.viewer is not None:
+        if self.viewer is not None and self.viewer.hears:
             self.viewer.reply(self._frame(event))
 
     def _frame(self, event: dict[str, Any]) -> bytes:
-        seq = self._ledger.last
+        seq = self._ledger.saying()
         return self._framing(events.numbered(events.encode(event), seq), seq)
 
     def _tick(self) -> None:
