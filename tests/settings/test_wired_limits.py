@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
+from pydantic import BaseModel
 from running import running_gateway
 
-if TYPE_CHECKING:
-    from pathlib import Path
+import waybridge
+from waybridge.configuration import _entry
+from waybridge.settings import Settings
 
 
 async def test_ingest_refuses_the_future_and_the_batch_that_settings_name(tmp_path: Path) -> None:
@@ -32,3 +36,18 @@ async def test_ingest_refuses_the_future_and_the_batch_that_settings_name(tmp_pa
         assert (status, [each["field"] for each in answer["rejected"]]) == (200, ["recorded_at"])
         assert "120 seconds" in answer["rejected"][0]["error"]
         assert (await push(4, 5, 6))[0] == 422
+
+
+def test_every_setting_is_read_by_some_part() -> None:
+    gateway = Path(waybridge.__file__).parent
+    text = "\n".join(each.read_text() for each in gateway.rglob("*.py") if each.name != "settings_tables.py")
+
+    assert [name for name in names_of(Settings) if not re.search(rf"\.{name}\b", text)] == []
+
+
+def names_of(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield name
+        below = _entry(field.annotation) or field.annotation
+        if isinstance(below, type) and issubclass(below, BaseModel):
+            yield from names_of(below)

@@ -228,7 +228,8 @@ class Store:
 
         The unit may run again when the database asked for it (a deadlock), so it must not change anything
         but the database; use `tx.after_commit` for the rest. `alone`: the unit shares its transaction with nobody
-        and runs after the ones before it, because it decides on what they left in memory. Raises what the unit raises, and StoreUnavailable.
+        and runs after the ones before it, because it decides on what they left in memory. Raises what the unit
+        raises, and StoreUnavailable.
         """
         if self._closing:
             raise StoreUnavailable("the gateway is stopping")
@@ -437,7 +438,7 @@ async def _append_and_commit(conn: AsyncConnection, appended: list[tuple[str, li
     Raises sqlite3.Error, and then nothing is kept.
     """
     begun = conn.in_transaction()
-    driver = (await conn.get_raw_connection()).driver_connection
+    driver: Any = (await conn.get_raw_connection()).driver_connection
 
     def run() -> None:
         database = driver._conn  # noqa: SLF001 - aiosqlite's connection, in its own thread

@@ -41,12 +41,12 @@ def record(tx: Tx, history: Sequence[FixRow], newest: Sequence[FixRow]) -> None:
         ]  # fmt: skip
         tx.append(statements[0], rows)
     if newest:
-        rows = [
+        kept = [
             (source_id, milestone, f.recorded_us, f.sent_us, device_id, f.received_us, f.trip_id, f.latitude,
              f.longitude, f.altitude, f.accuracy, f.speed, f.heading, f.flags, f.extra)
             for source_id, device_id, milestone, f in newest
         ]  # fmt: skip
-        tx.append(statements[1], rows)
+        tx.append(statements[1], kept)
 
 
 def _statements(*, arrays: bool) -> tuple[str, str]:
@@ -54,8 +54,8 @@ def _statements(*, arrays: bool) -> tuple[str, str]:
 
     def insert(table: str, names: Sequence[str]) -> str:
         typed = ", ".join(f"${n}::{_TYPES.get(name, 'bigint')}[]" for n, name in enumerate(names, start=1))
-        source = f"SELECT * FROM unnest({typed})" if arrays else f"VALUES ({','.join('?' * len(names))})"
-        return f"INSERT INTO {table} ({', '.join(names)}) {source}"  # noqa: S608 - our names
+        source = f"SELECT * FROM unnest({typed})" if arrays else f"VALUES ({','.join('?' * len(names))})"  # noqa: S608
+        return f"INSERT INTO {table} ({', '.join(names)}) {source}"
 
     changed = ", ".join(f"{name} = excluded.{name}" for name in _LAST[2:])
     newer = f"DO UPDATE SET {changed} WHERE excluded.recorded_us >= last.recorded_us"

@@ -211,7 +211,7 @@ async def known_fixes(conn: AsyncConnection, keys: Sequence[tuple[int, int]], di
     for start in range(0, len(keys), 300):
         part = [(sent // 60_000_000, source, sent) for source, sent in keys[start : start + 300]]
         if dialect == "postgresql":
-            rows = await conn.exec_driver_sql(
+            rows: Any = await conn.exec_driver_sql(
                 "SELECT p.source_id, p.recorded_us FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS k(m, s, r)"
                 " JOIN positions p ON p.minute = k.m AND p.source_id = k.s AND p.recorded_us = k.r",
                 tuple(list(column) for column in zip(*part, strict=True)),
@@ -223,7 +223,7 @@ async def known_fixes(conn: AsyncConnection, keys: Sequence[tuple[int, int]], di
                 " CROSS JOIN positions p ON p.minute = k.m AND p.source_id = k.s AND p.recorded_us = k.r",
                 tuple(value for row in part for value in row),
             )
-        found.update((row[0], row[1]) for row in rows)
+        found.update((source, sent) for source, sent in rows)
     return found
 
 
