@@ -14,7 +14,7 @@ import structlog
 from waybridge.bus import Nudge
 from waybridge.errors import StoreUnavailable
 from waybridge.store import webhooks as rows
-from waybridge.webhooks.events import wants
+from waybridge.webhooks.events import Hearer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,18 +100,20 @@ async def expand_batch(tx: Tx) -> tuple[int, int]:
     events = await rows.waiting_events(tx.conn, BATCH)
     if not events:
         return 0, 0
-    subscriptions = await rows.active_subscriptions(tx.conn, (event.instance_id for event in events))
+    hearers: dict[str, list[Hearer]] = {}
+    for each in await rows.active_subscriptions(tx.conn, (event.instance_id for event in events)):
+        hearers.setdefault(each.instance_id, []).append(Hearer(each))
     devices = {
         (event.instance_id, event.device_token)
         for event in events
-        if event.device_token is not None and any(each.groups is not None for each in subscriptions)
+        if event.device_token is not None and any(each.by_group for each in hearers.get(event.instance_id, ()))
     }
     groups = await rows.groups_of_devices(tx.conn, devices)
     wanted = [
-        (subscription.id, event, event.device_token or "")
+        (hearer.subscription.id, event, event.device_token or "")
         for event in events
-        for subscription in subscriptions
-        if wants(subscription, event, groups.get((event.instance_id, event.device_token or ""), ()))
+        for hearer in hearers.get(event.instance_id, ())
+        if hearer.wants(event, groups.get((event.instance_id, event.device_token or ""), ()))
     ]
     await rows.add_deliveries(tx, wanted, tx.now_us)
     await rows.mark_expanded(tx, [event.id for event in events])

@@ -87,23 +87,48 @@ def acceptable(pattern: str, *, foreign: bool) -> bool:
     return foreign and _is_name(pattern)
 
 
-def wants(subscription: Subscription, event: Told, groups_of_device: Collection[str]) -> bool:
-    """Whether a subscription hears of an event; `groups_of_device` are the event's device's groups.
+class Hearer:
+    """A subscription, made ready to be asked about many events.
 
     Every filter that is set must agree. A filter by device or group keeps events without a device out, one by
     cause keeps those without a cause out; one by phone number applies to events that tell with whom is shared.
     """
-    if event.instance_id != subscription.instance_id or not matches(subscription.subscribed_events, event.event_type):
-        return False
-    tokens, groups = subscription.device_tokens, subscription.groups
-    if (tokens is not None or groups is not None) and not (
-        event.device_token is not None
-        and (event.device_token in (tokens or ()) or not set(groups or ()).isdisjoint(groups_of_device))
-    ):
-        return False
-    if subscription.causes is not None and event.cause not in subscription.causes:
-        return False
-    return not subscription.phone_numbers or _line(event) in (None, *subscription.phone_numbers)
+
+    __slots__ = ("_causes", "_groups", "_lines", "_tokens", "_types", "subscription")
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self._types: dict[str, bool] = {}
+        self._tokens = _set(subscription.device_tokens)
+        self._groups = _set(subscription.groups)
+        self._causes = _set(subscription.causes)
+        self._lines = _set(subscription.phone_numbers)
+
+    @property
+    def by_group(self) -> bool:
+        """Whether it must be told the groups of an event's device."""
+        return self._groups is not None
+
+    def wants(self, event: Told, groups_of_device: Collection[str]) -> bool:
+        """Whether the subscription hears of an event; `groups_of_device` are the event's device's groups."""
+        if event.instance_id != self.subscription.instance_id or not self._hears(event.event_type):
+            return False
+        if self._tokens is not None or self._groups is not None:
+            named = event.device_token is not None and event.device_token in (self._tokens or ())
+            if not named and (self._groups is None or self._groups.isdisjoint(groups_of_device)):
+                return False
+        if self._causes is not None and event.cause not in self._causes:
+            return False
+        if self._lines is None:
+            return True
+        line = _line(event)
+        return line is None or line in self._lines
+
+    def _hears(self, event_type: str) -> bool:
+        known = self._types.get(event_type)
+        if known is None:
+            known = self._types[event_type] = matches(self.subscription.subscribed_events, event_type)
+        return known
 
 
 def envelope(event: Told) -> bytes:
@@ -119,6 +144,10 @@ def envelope(event: Told) -> bytes:
         "partner_id": event.instance_id,
     }
     return (json.dumps(head, separators=(",", ":"))[:-1] + ',"data":' + event.data + "}").encode()
+
+
+def _set(values: tuple[str, ...] | None) -> frozenset[str] | None:
+    return None if values is None else frozenset(values)
 
 
 def _line(event: Told) -> str | None:

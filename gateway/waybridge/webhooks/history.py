@@ -11,7 +11,7 @@ from waybridge.model import iso_us
 from waybridge.store import webhooks as rows
 from waybridge.store.engine import new_id
 from waybridge.store.webhooks import PARKED, Subscription, Told
-from waybridge.webhooks.events import TEST_EVENT, wants
+from waybridge.webhooks.events import TEST_EVENT, Hearer
 from waybridge.webhooks.schedule import DAY_US
 from waybridge.webhooks.subscriptions import found, wake
 
@@ -153,11 +153,12 @@ async def _heard(conn: AsyncConnection, subscription: Subscription, events: Sequ
     if subscription.groups is not None:
         devices = {(event.instance_id, event.device_token) for event in events if event.device_token is not None}
         groups = await rows.groups_of_devices(conn, devices)
+    hearer = Hearer(subscription)
     return [
         event
         for event in events
         if event.event_type != TEST_EVENT
-        and wants(subscription, event, groups.get((event.instance_id, event.device_token or ""), ()))
+        and hearer.wants(event, groups.get((event.instance_id, event.device_token or ""), ()))
     ]
 
 

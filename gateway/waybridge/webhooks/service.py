@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from waybridge.store.engine import Store
     from waybridge.vault import Vault
 
+GRACE_SECONDS = 2.0
+"""How long attempts under way may take to end when the process stops; what is given back is attempted again."""
+
 
 class Webhooks:
     """Webhooks of one process. `subscriptions` and `history` serve the API, `northbound` is for plugins.
@@ -62,7 +65,7 @@ class Webhooks:
         """Stops taking work, lets running attempts end for a few seconds; call it before the store closes."""
         await self.housekeeping.close()
         await self.dispatcher.close()
-        await self.deliverer.close()
+        await self.deliverer.close(GRACE_SECONDS)
         await self._sender.close()
 
     def _guarded(self) -> aiohttp.ClientSession:
