@@ -7,6 +7,7 @@ from aiohttp import web
 from sqlalchemy import delete, func, select
 from webhooks_harness import Clock, Receiver, deliver, emit, make, settings, state_of, subscribe
 
+from waybridge.metrics import REGISTRY
 from waybridge.store import tables
 from waybridge.store.engine import Store, Tx
 from waybridge.webhooks import Webhooks, delivery, dispatch
@@ -158,3 +159,25 @@ async def test_what_was_parked_behind_rows_that_somebody_deleted_is_set_free(
     await webhooks.housekeeping.clean()
     await deliver(webhooks)
     assert len(receiver.received) == 2
+
+
+async def test_what_waits_and_what_was_tried_is_measured(
+    webhooks: Webhooks, store: Store, receiver: Receiver, clock: Clock
+) -> None:
+    def counted(outcome: str) -> float:
+        return REGISTRY.get_sample_value("waybridge_webhook_attempts_total", {"outcome": outcome}) or 0.0
+
+    before = counted("delivered"), counted("limited")
+    await subscribe(webhooks, receiver.url)
+    receiver.answers = [200, 429]
+    await emit(store, device_token="van-1")
+    await emit(store, device_token="van-1")
+    await deliver(webhooks)
+    clock.forward(3)
+    await emit(store, device_token="van-2")
+
+    assert await webhooks.housekeeping.measure() == (2, 3.0)
+    assert REGISTRY.get_sample_value("waybridge_webhook_waiting") == 2
+    assert REGISTRY.get_sample_value("waybridge_webhook_oldest_seconds") == 3.0
+    assert REGISTRY.get_sample_value("waybridge_webhook_running") == 0
+    assert (counted("delivered"), counted("limited")) == (before[0] + 1, before[1] + 1)
