@@ -33,7 +33,7 @@ async def test_ingest_refuses_the_future_and_the_batch_that_settings_name(tmp_pa
 
         assert (await push(0, 60))[0] == 200
         status, answer = await push(3, 600)
-        assert (status, [each["field"] for each in answer["rejected"]]) == (200, ["recorded_at"])
+        assert (status, [each["field"] for each in answer["rejected"]]) == (200, ["timestamp"])
         assert "120 seconds" in answer["rejected"][0]["error"]
         assert (await push(4, 5, 6))[0] == 422
 
