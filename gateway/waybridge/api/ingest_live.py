@@ -1,8 +1,8 @@
 """`GET /ingest/native/live`: native pushes over a WebSocket, acknowledged in order once stored.
 
 Frames are handled in a pipeline: up to `IN_FLIGHT` frames, or `IN_FLIGHT_BYTES`, are on their way into the store at
-once, so that they share commits. When so much waits, no more is read, and TCP holds the sender back. Acknowledgements keep the order of
-the frames; one that cannot be written for `SEND_SECONDS` ends the connection.
+once, so that they share commits. When so much waits, no more is read, and TCP holds the sender back. Acknowledgements
+keep the order of the frames; one that cannot be written for `SEND_SECONDS` ends the connection.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ IN_FLIGHT = 256
 IN_FLIGHT_BYTES = 4 * 1_048_576
 AUTHENTICATE_SECONDS = 10.0
 SEND_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
 HEARTBEAT_SECONDS = 30.0
 GONE, TOO_LARGE, BAD_CREDENTIALS, TOO_SLOW = 1001, 1009, 4001, 4008
 
@@ -61,11 +62,15 @@ class LiveIngest:
     def mount(self, app: web.Application) -> None:
         app.router.add_get("/ingest/native/live", self.handle, allow_head=False)
 
-    async def close(self) -> None:
-        """Ends all sockets with 1001; what was read of them is still stored."""
-        await asyncio.gather(
-            *(ws.close(code=GONE, message=b"shutting down") for ws in tuple(self._open)), return_exceptions=True
-        )
+    async def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Ends all sockets with 1001; what was read of them is still stored. Waits so long for clients to agree."""
+        closing = [asyncio.create_task(ws.close(code=GONE, message=b"shutting down")) for ws in tuple(self._open)]
+        if not closing:
+            return
+        _, late = await asyncio.wait(closing, timeout=seconds)
+        for each in late:
+            each.cancel()
+        await asyncio.gather(*closing, return_exceptions=True)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         ws = web.WebSocketResponse(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from waybridge.settings import Settings
 
 log = structlog.get_logger("waybridge.serve")
-STOP_SECONDS = 8.0
+STOP_SECONDS = 3.0
+"""How long requests that are under way may take to end."""
+LAST_SECONDS = 9.0
+"""What has not ended so long after the signal is cut off: all that was acknowledged is in the database by then."""
 COLLECT_AFTER = (50_000, 20, 20)
 """Objects made beyond those freed until garbage is looked for. A group of 1,000 positions makes some 10,000 that
 live until its commit; looked through every 700, as is usual, they took half of the processor.
@@ -58,6 +62,13 @@ async def serve_until_signal(settings: Settings, *, reuse_port: bool = False) ->
         log.info("Waybridge is ready", url=url, node=house.node.id, devices=len(house.roster))
         await stop.wait()
         log.info("Stopping")
+        loop.call_later(LAST_SECONDS, _cut_off)
+
+
+def _cut_off() -> None:
+    """Ends the process: something (a vendor's code, a database) does not let it go."""
+    log.warning("Stopping takes too long; what is left is cut off")
+    os._exit(0)
 
 
 @contextlib.asynccontextmanager
