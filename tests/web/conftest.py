@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import Browser, BrowserContext, expect
 
 from .kit import Gateway, Watch, chromium, running, watched
 
 PHONE = {"width": 390, "height": 844}
+expect.set_options(timeout=20_000)  # a software renderer on a shared machine takes its time
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
