@@ -1,6 +1,6 @@
 """How fast webhooks are: from commit to first attempt, and how fast a backlog drains.
 
-    python bench/webhooks.py [--database URL] [--rows 100000] [--targets 50]
+    python -m bench.webhooks [--database URL] [--rows 100000] [--targets 50]
 
 Prints p50/p95 of commit to first attempt on an idle gateway, then the drain of a backlog to one fast target,
 to many fast targets, and to the same with one of them hanging. The targets run in a process of their own.
