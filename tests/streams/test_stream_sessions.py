@@ -337,6 +337,23 @@ async def test_a_socket_that_returns_gets_what_it_missed(live: Live) -> None:
     await again.close()
 
 
+async def test_what_a_resume_told_is_not_told_again_when_its_interval_ends(brief: Live) -> None:
+    live = brief
+    device = await live.know()
+    answer = await live.stream(min_interval_seconds=0.3)
+    ws = await open_ws(live, answer["websocket_url"])
+    lost_after = (await read(ws))["seq"]
+    live.move(device, latitude=1.0)
+    await read(ws)
+    live.move(device, latitude=2.0)  # within the interval: waits for its end
+    await ws.close()
+    await asyncio.wait_for(live.fanout._empty.wait(), 2)
+    again = await open_ws(live, answer["websocket_url"], lost_after)
+    told, code = await ended(again)  # a second after the stream was made
+    assert code == CloseCode.CREDENTIALS
+    assert [each["latitude"] for each in told if each["type"] == "device.position.updated"] == [2.0]
+
+
 async def test_a_browsers_event_source_resumes_by_its_last_event_id(live: Live) -> None:
     device = await live.know()
     answer = await live.stream(min_interval_seconds=1)

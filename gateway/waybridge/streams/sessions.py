@@ -167,6 +167,9 @@ class Stream:
         if body is None:
             self._ledger.void(key)
             return None
+        if isinstance(key, int):  # the newest goes out now: it is not told again when its interval has passed
+            self._waiting.discard(key)
+            self._next[key] = self._sessions.fanout.time() + self.spec.min_interval_seconds
         seq, dropped = self._ledger.sending(key)
         return self._framing(events.numbered(body, seq, dropped), seq)
 
@@ -192,6 +195,12 @@ class Stream:
         now = self._sessions.fanout.time()
         while self._due and self._due[0][0] <= now:
             _, device_id = heapq.heappop(self._due)
+            if device_id not in self._waiting:
+                continue
+            when = self._next.get(device_id, 0.0)
+            if when > now:
+                heapq.heappush(self._due, (when, device_id))
+                continue
             self._waiting.discard(device_id)
             if self._sessions.wanted(self, device_id):
                 self._next[device_id] = now + self.spec.min_interval_seconds
