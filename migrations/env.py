@@ -1,6 +1,7 @@
 """Alembic's entry: the gateway hands over its own open connection (see waybridge.store.migrate)."""
 
 from alembic import context
+
 from waybridge.store.tables import metadata
 
 connection = context.config.attributes["connection"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from running import RunningGateway, running_gateway
+
 from waybridge.store.engine import Store
 from waybridge.store.migrate import migrate
 

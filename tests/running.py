@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+
 from waybridge.cli.serve import serving
 from waybridge.settings import load
 

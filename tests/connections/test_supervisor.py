@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from running import RunningGateway, running_gateway
+
 from waybridge_mycartracks import MyCarTracksSimulator
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 from processes import GatewayProcess, free_port
+
 from waybridge.store.engine import Store
 
 if TYPE_CHECKING:

@@ -200,7 +200,7 @@ class Gateway:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110 - what is waited for is not ours to signal
+            while not condition():
                 await asyncio.sleep(0)
 
     async def pass_time(self, seconds: float, step: float = 1.0) -> None:

@@ -26,7 +26,7 @@ CHAT = "550e8400-e29b-41d4-a716-446655440000"
 async def eventually(told: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
     """What `told` answers, once it is not None."""
     async with asyncio.timeout(seconds):
-        while (answer := await told()) is None:  # noqa: ASYNC110 - another process would be asked the same way
+        while (answer := await told()) is None:
             await asyncio.sleep(0.05)
     return answer
 
@@ -213,6 +213,6 @@ async def test_a_refused_key_is_rejected_and_keeps_its_secret(linq: LinqSimulato
         answer = await eventually(rejected)
         assert "canary-key-9f3b" not in str(answer)
         assert answer["settings"]["api_key"] == "***"
-    files = {path.name: path.read_bytes() for path in tmp_path.glob("waybridge.db*")}  # noqa: ASYNC240 - it has ended
+    files = {path.name: path.read_bytes() for path in tmp_path.glob("waybridge.db*")}
     assert "waybridge.db" in files
     assert b"canary-key-9f3b" not in b"".join(files.values())

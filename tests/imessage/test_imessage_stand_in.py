@@ -210,7 +210,7 @@ async def test_the_command_serves_people_who_walk_and_says_how_to_connect() -> N
     stop = asyncio.Event()
     task = asyncio.create_task(run(stop=stop, people=2, say=said.append, faults=parse_faults(["bare", "hold=0.0"])))
     async with asyncio.timeout(10):
-        while len(said) < 5:  # noqa: ASYNC110 - the command signals nothing else
+        while len(said) < 5:
             await asyncio.sleep(0)
     stop.set()
     await task

@@ -129,7 +129,7 @@ async def test_no_secret_is_in_the_file_the_answers_or_the_log(
 
     answers = json.dumps([await call(running, "GET", path) for path in ("/connections", "/connections/vans")])
     said = "".join(capfd.readouterr())
-    kept = b"".join(path.read_bytes() for path in tmp_path.glob("waybridge.db*"))  # noqa: ASYNC240
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("waybridge.db*"))
 
     assert len(tokens) >= 3
     for token in tokens:

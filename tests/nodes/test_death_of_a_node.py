@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from processes import GatewayProcess, free_port
+
 from waybridge.store.engine import Store
 from waybridge_mycartracks import MyCarTracksSimulator
 
@@ -202,7 +203,7 @@ async def test_nothing_acknowledged_is_lost_when_a_node_and_then_nats_die(
             watching.append(asyncio.create_task(_watch(http, url, seen[device])))
         await asyncio.sleep(2)
         mine = await _ask(http, "GET", f"{first.url}/api/v1/nodes")
-        dead = first if any(n["self"] and n["node_id"] == was_owner for n in mine["nodes"]) else first
+        dead = first
         owned_by_dead = any(node["self"] and node["node_id"] == was_owner for node in mine["nodes"])
         if not owned_by_dead:
             # Hand the connection to the node that will die, so that its takeover is what is tested.

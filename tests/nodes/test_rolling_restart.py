@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from processes import GatewayProcess, free_port
 from test_death_of_a_node import DEVICES, Drive, NatsServer, Receiver, _ask, _end, _known, _until
+
 from waybridge.store.engine import Store
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from running import running_gateway
+
 from waybridge.cli.workers import local_nats
 
 if TYPE_CHECKING:

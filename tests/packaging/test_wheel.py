@@ -77,7 +77,8 @@ def test_the_wheel_carries_migrations_pages_types_and_every_plugin(wheel: Path) 
 def test_the_commands_work_from_the_wheel(clean: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(clean / "waybridge"), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, env=_env()
+            [str(clean / "waybridge"), *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=False, env=_env(),
         )
 
     token = run("token", "--instance", "default")

@@ -4,6 +4,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import BigInteger, Connection, Float, LargeBinary, Text, inspect
+
 from waybridge.store.engine import Store
 from waybridge.store.migrate import config, current, migrate
 from waybridge.store.tables import metadata
