@@ -162,13 +162,22 @@ class Work(Consent):
         return int(earlier.id)
 
     async def _trip_of_late(self, draft: SourceDraft, recorded_us: int, token: str | None) -> int | None:
+        """The trip of a fix that came late: the running one, which it may even begin earlier, or one that it names."""
         trip = draft.trip
-        if trip is not None and trip.started_us <= recorded_us and (token is None or token == trip.track_token):
-            return trip.id
+        if trip is not None and (token is None or token == trip.track_token):
+            ahead_us = trip.started_us - recorded_us
+            if token is not None or ahead_us <= self._rules.gap_us:
+                if ahead_us > 0:
+                    await fleet.begin_trip_earlier(self._tx, trip.id, recorded_us)
+                    draft.trip = replace(trip, started_us=recorded_us)
+                return trip.id
         if token is None:
             return None
         earlier = await fleet.trip_by_token(self._tx.conn, draft.id, token)
-        return earlier.id if earlier is not None else None
+        if earlier is None:
+            return None
+        await fleet.begin_trip_earlier(self._tx, earlier.id, recorded_us)
+        return int(earlier.id)
 
     # -- the clock
 

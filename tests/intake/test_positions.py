@@ -12,6 +12,7 @@ from waybridge.provider import CompareAndSet, PutIfAbsent
 from waybridge.roster import Roster
 from waybridge.store import fleet
 from waybridge.store.state import StateConflict
+from waybridge.store.tracks import newest_points
 
 if TYPE_CHECKING:
     from intake.conftest import House
@@ -49,6 +50,37 @@ async def test_duplicates_are_absorbed_and_late_fixes_go_to_history_without_movi
         to_us(house.at(0)),
         to_us(house.at(10)),
     ]
+
+
+@pytest.mark.parametrize("token", [None, "trip-1"])
+async def test_a_trip_whose_fixes_arrive_newest_first_holds_them_all(house: House, token: str | None) -> None:
+    policy = house.policy()
+    house.now(300)
+    outcome = await house.intake.accept(
+        policy, [house.fix(TOKEN, second, track_token=token) for second in (250, 130, 10)]
+    )
+    assert (outcome.accepted, outcome.late) == (3, 2)
+    device = house.roster.device("default", TOKEN)
+    trip = device.trip
+    assert trip.started_us == to_us(house.at(10))
+    async with house.store.read() as conn:
+        kept = await fleet.trip_by_token(conn, device.winner.id, trip.track_token)
+        points, _ = await newest_points(
+            conn,
+            source_id=device.winner.id,
+            trip_id=trip.id,
+            first_us=kept.started_us,
+            last_us=to_us(house.at(250)),
+            limit=10,
+        )
+    assert [point.recorded_us for point in points] == [to_us(house.at(second)) for second in (10, 130, 250)]
+
+
+async def test_a_late_fix_of_long_before_a_trip_is_no_part_of_it(house: House) -> None:
+    policy = house.policy()
+    house.now(1000)
+    await house.intake.accept(policy, [house.fix(TOKEN, 900), house.fix(TOKEN, 599)])
+    assert house.roster.device("default", TOKEN).trip.started_us == to_us(house.at(900))
 
 
 async def test_impossible_fixes_are_rejected_by_index_and_the_rest_is_kept(house: House) -> None:

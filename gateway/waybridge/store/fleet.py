@@ -248,6 +248,12 @@ async def end_trip(tx: Tx, trip_id: int, ended_us: int | None) -> bool:
     return (await tx.conn.execute(change.values(ended_us=ended_us))).rowcount == 1
 
 
+async def begin_trip_earlier(tx: Tx, trip_id: int, started_us: int) -> None:
+    """Moves a trip's start back: a fix of before it arrived late."""
+    change = update(trips).where(trips.c.id == trip_id, trips.c.started_us > started_us)
+    await tx.conn.execute(change.values(started_us=started_us))
+
+
 async def trip_by_token(conn: AsyncConnection, source_id: int, track_token: str) -> Trip | None:
     """A source's trip by the provider's own token."""
     question = (
