@@ -19,8 +19,8 @@ from .conftest import OPEN, TOKEN_ALL, Live, make_live
 
 SOAK = os.environ.get("WAYBRIDGE_SOAK") == "1"
 VIEWERS = 1000 if SOAK else 150
-DEVICES = 100 if SOAK else 40
-ROUNDS = 15 if SOAK else 25
+DEVICES = 20 if SOAK else 40  # every viewer parses in this process: so much it can
+ROUNDS = 40 if SOAK else 25
 
 
 @pytest.fixture(autouse=True)
