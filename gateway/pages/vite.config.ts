@@ -59,5 +59,5 @@ export default defineConfig({
   },
   worker: { format: 'es' },
   plugins: [forTheServer(), precompressed()],
-  test: { environment: 'jsdom', include: ['tests/**/*.test.ts'] },
+  test: { environment: 'node', include: ['tests/**/*.test.ts'] },
 } as Parameters<typeof defineConfig>[0])

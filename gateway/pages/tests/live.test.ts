@@ -1,3 +1,4 @@
+// @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Live, type Answer, type Listener } from '../src/share/live'
 import { parseSession } from '../src/share/session'

@@ -1,3 +1,4 @@
+// @vitest-environment jsdom
 import { describe, expect, it } from 'vitest'
 import { english, trackerTexts } from '../src/i18n/tracker'
 import { creditsOf } from '../src/map/credits'
