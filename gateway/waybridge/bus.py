@@ -106,9 +106,12 @@ class Bus(Protocol):
         ...
 
     def listen(
-        self, name: str, *, size: int = 1024, wanted: Callable[[Event], bool] | None = None
+        self, name: str, *, size: int = 1024, wanted: Callable[[Event], bool] | None = None, own: bool = False
     ) -> Listener:
-        """A bounded queue of the events that are wanted; all of them without `wanted`, which must be quick."""
+        """A bounded queue of the events that are wanted; all of them without `wanted`, which must be quick.
+
+        `own`: only what this process published, so that of many nodes one is told.
+        """
         ...
 
     @property
@@ -188,12 +191,14 @@ class MemoryBus:
 
     def __init__(self) -> None:
         self._callbacks: list[Callback] = []
+        self._own_callbacks: list[Callback] = []
 
     async def start(self) -> None:
         """Nothing to connect to."""
 
     async def close(self) -> None:
         self._callbacks.clear()
+        self._own_callbacks.clear()
 
     @property
     def healthy(self) -> bool:
@@ -201,32 +206,37 @@ class MemoryBus:
 
     def publish(self, events: Sequence[Event]) -> None:
         if events:
-            self.deliver(events)
+            self.deliver(events, own=True)
 
-    def deliver(self, events: Sequence[Event]) -> None:
-        """Hands events to this process alone."""
-        for callback in tuple(self._callbacks):
+    def deliver(self, events: Sequence[Event], *, own: bool = False) -> None:
+        """Hands events to this process alone; `own` are those that it published itself."""
+        for callback in (*self._callbacks, *(self._own_callbacks if own else ())):
             try:
                 callback(events)
             except Exception:
                 log.exception("A listener of the bus failed", listener=getattr(callback, "__qualname__", "?"))
 
     def attach(self, callback: Callback, *, first: bool = False) -> Callable[[], None]:
-        if first:
-            self._callbacks.insert(0, callback)
-        else:
-            self._callbacks.append(callback)
-
-        def detach() -> None:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
-
-        return detach
+        return _attached(self._callbacks, callback, first=first)
 
     def listen(
-        self, name: str, *, size: int = 1024, wanted: Callable[[Event], bool] | None = None
+        self, name: str, *, size: int = 1024, wanted: Callable[[Event], bool] | None = None, own: bool = False
     ) -> Listener:
         detach: Callable[[], None] = lambda: None  # noqa: E731 - replaced below, once the callback exists
         listener = Listener(name, size, lambda: detach(), wanted)  # noqa: PLW0108 - not yet what it will be
-        detach = self.attach(listener.offer)
+        detach = _attached(self._own_callbacks if own else self._callbacks, listener.offer)
         return listener
+
+
+def _attached(callbacks: list[Callback], callback: Callback, *, first: bool = False) -> Callable[[], None]:
+    """Adds a callback; returns what takes it out again."""
+    if first:
+        callbacks.insert(0, callback)
+    else:
+        callbacks.append(callback)
+
+    def detach() -> None:
+        if callback in callbacks:
+            callbacks.remove(callback)
+
+    return detach

@@ -145,7 +145,7 @@ class NatsBus(MemoryBus):
     def publish(self, events: Sequence[Event]) -> None:
         if not events:
             return
-        self.deliver(events)
+        self.deliver(events, own=True)
         client = self._client
         if client is None or not self._connected:
             self._lost += len(events)

@@ -2,7 +2,8 @@
 
 Promise: no sink delays or disturbs anything, another sink least of all. Each has a bounded queue and a task of its
 own; when it is slow or fails, positions wait as the newest of each device (SIZE at most, then the oldest go). A
-failing sink is said once, and once when it works again; its batch is tried again with full jitter.
+failing sink is said once, and once when it works again; its batch is tried again with full jitter. Of many nodes the
+one that stored a change tells its sinks, so that an outside system hears of it once.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class _Feed:
 
     def start(self) -> None:
         name = f"sink {self._sink.name}"
-        self._listener = self._bus.listen(name, size=SIZE, wanted=_wanted)
+        self._listener = self._bus.listen(name, size=SIZE, wanted=_wanted, own=True)
         self._task = asyncio.create_task(self._run(), name=name)
 
     async def close(self) -> None:

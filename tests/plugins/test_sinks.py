@@ -221,3 +221,14 @@ async def test_closing_hands_over_the_rest_and_closes_each_once(world: World) ->
     assert latitudes(notebook.batches[-1]) == [1.0]
     assert (notebook.closed, stuck.closed) == (1, 1)
     assert asyncio.get_running_loop().time() - began < 4
+
+
+async def test_what_another_node_stored_is_told_by_that_node_alone(world: World, started) -> None:
+    notebook, van = Notebook(), world.device("van")
+    await started(notebook)
+    elsewhere = PositionEvent("default", van.id, "van", 1, Fix(BASE_US, BASE_US, BASE_US, 9.0, 24.0), None, True, True)
+
+    world.bus.deliver([elsewhere])
+    world.move(van, 1.0)
+
+    assert latitudes(await notebook.next()) == [1.0]
