@@ -202,6 +202,10 @@ class Device:
         fix = winner.newest if winner is not None else None
         return fix is None or winner is None or now_us - fix.recorded_us > winner.policy.stale_after_us
 
+    def online_at(self, now_us: int) -> bool:
+        """Whether it is online to a reader: what the clock has not told yet is not said to be online any more."""
+        return bool(self.online) and self.winner is not None and self.winner.fresh(now_us)
+
     @property
     def stale_after_us(self) -> int:
         source = self.winner or (self.sources[0] if self.sources else None)

@@ -148,3 +148,12 @@ def test_stats_never_exceed_what_is_possible(steps):
     assert stats.moving_us <= max(stats.duration_us, 0)
     assert stats.distance_m <= 90 * stats.duration_us / SECOND + 1e-3
     assert stats.max_speed is None or 0 <= stats.max_speed <= 90
+
+
+def test_what_has_gone_stale_is_offline_before_the_clock_says_so():
+    device = _device(fix=_fix(age_s=60))
+    device.online = True
+
+    assert device_views.item(device, NOW, unix)["online"] is True
+    assert device_views.item(device, NOW + 1, unix)["online"] is False
+    assert device_views.position(device, NOW + 1, unix)["online"] is False

@@ -165,7 +165,8 @@ class DeviceApi:
         if query.provider is not None:
             found = [device for device in found if device.provider == query.provider]
         if query.online is not None:
-            found = [device for device in found if bool(device.online) is query.online]
+            now_us = self._now_us()
+            found = [device for device in found if device.online_at(now_us) is query.online]
         if query.connection_id is not None or query.external_id is not None:
             found = [device for device in found if _has_source(device, query.connection_id, query.external_id)]
         if query.q is not None:
