@@ -1,321 +1,127 @@
-"""What it costs to push one position to many viewers.
-
-    python bench/viewers.py [--viewers 1000] [--seconds 5] [--uvloop]
-
-Prints, all of one run on this machine:
-- frames a CPU-second of the whole gateway (a fleet's realtime socket) against a bare server that only writes the
-  same frames to as many sockets;
-- memory a viewer of a share link, session state included;
-- POST to viewer: p50 and p99, 20 viewers, 200 positions a second, acknowledged after the commit;
-- the same for all viewers at 20 positions a second, when all of them read and when a tenth stops reading;
-- how long a new viewer waits for a snapshot of 10,000 devices.
-
-The servers run in processes of their own; their CPU and memory are read from /proc.
-"""
+"""Viewers: raw WebSocket clients that count frames, or time them, and cost as little as may be."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
-import json
-import multiprocessing
-import os
-import resource
-import tempfile
+import re
+import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import aiohttp
+from bench.load import BASE_LATITUDE, Refused
 
-from waybridge.cli.serve import serving
-from waybridge.settings import Settings
-from waybridge.streams.wire import text_frame
+PLACE = re.compile(rb'"(?:Lat|latitude)":([0-9.]+)')
 
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
 
-DEVICES = 100
-FRAME = text_frame(b'{"type":"position","DeviceToken":"%s"' % (b"d" * 36) + b"x" * 160 + b"}")
-HANDSHAKE = (
-    b"GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+@dataclass(slots=True)
+class Tally:
+    """What all viewers of a run saw together. `scheduled` by the position's number turns arrivals into latencies."""
+
+    mark: bytes
+    frames: int = 0
+    bytes: int = 0
+    scheduled: dict[int, float] = field(default_factory=dict)
+    latencies: list[float] = field(default_factory=list)
+    wanted: int = 0
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def want(self, frames: int) -> None:
+        """Sets `enough` when so many frames were seen in all."""
+        self.wanted = frames
+        self.enough.clear()
+        if self.frames >= frames:
+            self.enough.set()
 
 
 class Viewer(asyncio.Protocol):
-    """Counts the bytes that come after the handshake; sends `first` as a frame when it may."""
+    """One viewer: shakes hands with `hello` frames after the upgrade, then counts `mark`s."""
 
-    def __init__(self, path: str, first: bytes, board: Board, *, deaf: bool = False) -> None:
-        self._path, self._first, self._board, self._deaf = path, first, board, deaf
-        self._open = False
+    def __init__(self, upgrade: bytes, hello: Sequence[bytes], tally: Tally, ready_mark: bytes) -> None:
+        self._upgrade = upgrade
+        self._hello = hello
+        self._tally = tally
+        self._ready_mark = ready_mark
+        self._tail = b""
+        self.timed = False
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        transport.write(HANDSHAKE % self._path.encode())
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport.write(self._upgrade)
 
     def data_received(self, data: bytes) -> None:
-        if not self._open:
-            self._open = True
-            self._board.opened += 1
-            if self._first:
-                head = bytes((0x81, 0xFE)) + len(self._first).to_bytes(2, "big") + b"\0\0\0\0"
-                self._transport.write(head + self._first)
-            if self._deaf:
-                self._transport.pause_reading()
+        tally = self._tally
+        seen = self._tail + data
+        if not self.ready.done():
+            self._shake(seen)
             return
-        self._board.took(data)
-
-
-class Board:
-    """What all viewers got; `arrivals` are delays in seconds while `timed` is set (frames carry their time)."""
-
-    def __init__(self) -> None:
-        self.opened = self.bytes = 0
-        self.last = 0.0
-        self.timed = False
-        self.arrivals: list[float] = []
-
-    def took(self, data: bytes) -> None:
-        self.bytes += len(data)
-        self.last = time.monotonic()
         if self.timed:
-            now = time.time()
-            for part in data.split(b'"Lng":')[1:]:
-                number, comma, _ = part.partition(b",")
-                if comma:  # else cut in two by the network
-                    self.arrivals.append((now - float(number) * 20) % 3600)
+            now = time.perf_counter()
+            for found in PLACE.findall(seen):
+                due = tally.scheduled.get(round((float(found) - BASE_LATITUDE) * 1e6))
+                if due is not None:
+                    tally.latencies.append(now - due)
+        frames = seen.count(tally.mark)
+        tally.bytes += len(data)
+        # What was looked at is not looked at again: the tail begins behind the last mark.
+        behind = seen.rfind(tally.mark) + len(tally.mark) if frames else 0
+        self._tail = seen[max(behind, len(seen) - 256) :]
+        if self.timed and frames:
+            self._tail = self._tail if not PLACE.search(self._tail) else b""
+        if frames:
+            tally.frames += frames
+            if tally.wanted and tally.frames >= tally.wanted:
+                tally.enough.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(exc or Refused("the server closed a viewer"))
+
+    def _shake(self, seen: bytes) -> None:
+        self._tail = seen[-4096:]
+        if self._upgrade:
+            if b"\r\n\r\n" not in seen:
+                return
+            if b" 101 " not in seen:
+                self.ready.set_exception(Refused(seen[:300].decode(errors="replace")))
+                return
+            self._upgrade = b""
+            for frame in self._hello:
+                self.transport.write(frame)
+        if self._ready_mark in seen:
+            self._tail = b""
+            self.ready.set_result(None)
 
 
-def gateway(pipe: Connection, uvloop: bool) -> None:  # noqa: FBT001
-    """The gateway's process: sends its address and a token, then serves until it is told to stop."""
-
-    async def run(folder: str) -> None:
-        settings = Settings(
-            secret_keys=["bench" * 8],
-            database_url=f"sqlite+aiosqlite:///{folder}/bench.db",
-            metrics_listen="",
-            server={"port": 0},
-            limits={
-                "public_requests_per_minute": 10_000_000, "sockets_per_token": 100_000, "sockets_per_address": 100_000,
-            },
-        )  # fmt: skip
-        async with serving(settings) as (house, url):
-            scope = "read write ingest admin"
-            pipe.send((url, house.auth.issue(subject="bench", instances=["default"], scope=scope, ttl=3600)))
-            await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
-
-    _start(run, uvloop)
-
-
-def bare(pipe: Connection, uvloop: bool) -> None:  # noqa: FBT001
-    """Writes FRAME to every socket, as often as it is told."""
-
-    async def run(_folder: str) -> None:
-        transports: list[asyncio.Transport] = []
-
-        class Accept(asyncio.Protocol):
-            def connection_made(self, transport: Any) -> None:
-                self._transport = transport
-
-            def data_received(self, _data: bytes) -> None:
-                self._transport.write(SWITCHING)
-                transports.append(self._transport)
-
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(Accept, "127.0.0.1", 0, backlog=4096)
-        pipe.send((f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", ""))
-        while (rounds := await loop.run_in_executor(None, pipe.recv)) is not None:
-            for _ in range(rounds):
-                for transport in transports:
-                    transport.write(FRAME)
-                await asyncio.sleep(0)
-            pipe.send(rounds)
-
-    _start(run, uvloop)
+async def open_viewers(
+    port: int,
+    count: int,
+    tally: Tally,
+    upgrade: bytes,
+    hello: Sequence[bytes],
+    ready_mark: bytes,
+    *,
+    receive_bytes: int | None = None,
+) -> list[Viewer]:
+    """Opens viewers, fifty at a time. `receive_bytes` limits what their own kernel takes in unread."""
+    loop = asyncio.get_running_loop()
+    viewers: list[Viewer] = []
+    while len(viewers) < count:
+        part = []
+        for _ in range(min(50, count - len(viewers))):
+            sock = socket.socket()
+            sock.setblocking(False)
+            if receive_bytes is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            await loop.sock_connect(sock, ("127.0.0.1", port))
+            part.append((await loop.create_connection(lambda: Viewer(upgrade, hello, tally, ready_mark), sock=sock))[1])
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(viewer.ready for viewer in part))
+        viewers += part
+    return viewers
 
 
-def _start(run: Any, uvloop: bool) -> None:  # noqa: FBT001
-    factory = None
-    if uvloop:
-        import uvloop as fast  # noqa: PLC0415
-
-        factory = fast.new_event_loop
-    with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(run(folder))
-
-
-@contextlib.contextmanager
-def process(target: Any, uvloop: bool) -> Iterator[tuple[int, Connection, str, str]]:  # noqa: FBT001
-    """(pid, pipe, address, token) of a server in a process of its own."""
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    child = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, uvloop))
-    child.start()
-    url, token = ours.recv()
-    try:
-        yield child.pid or 0, ours, url, token
-    finally:
-        ours.send(None)
-        child.join(20)
-
-
-def cpu(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-async def watch(
-    url: str, path: str, count: int, first: bytes = b"", *, board: Board | None = None, deaf: bool = False
-) -> Board:
-    board = board or Board()
-    count += board.opened
-    host, _, port = url.removeprefix("http://").partition(":")
-    for _ in range(count - board.opened):
-        await asyncio.get_running_loop().create_connection(
-            lambda: Viewer(path, first, board, deaf=deaf), host, int(port)
-        )
-    while board.opened < count:  # noqa: ASYNC110 - a bench looks, it need not be told
-        await asyncio.sleep(0.05)
-    return board
-
-
-async def post(http: aiohttp.ClientSession, url: str, token: str, path: str, body: Any) -> Any:
-    headers = {"Authorization": f"Bearer {token}"}
-    async with http.post(url + path, json=body, headers=headers) as answer:
-        found = await answer.json()
-        if answer.status >= 300:
-            raise SystemExit(f"{path}: {answer.status} {found}")
-        return found
-
-
-def fixes(step: int, heading: float = 0.0) -> dict[str, Any]:
-    now = time.time()
-    return {
-        "positions": [
-            {"device_token": f"{n:036d}", "latitude": 50 + step / 1e5, "longitude": n / 100, "timestamp": now,
-             "speed": 10.0, "accuracy": 5.0, **({"heading": heading} if heading else {})}
-            for n in range(DEVICES)
-        ]
-    }  # fmt: skip
-
-
-async def fleet(args: argparse.Namespace) -> tuple[float, int]:
-    """(frames a CPU-second of the gateway, bytes of a frame)."""
-    with process(gateway, args.uvloop) as (pid, _, url, token):
-        first = json.dumps({"type": "authenticate", "jwt": token, "instance_id": "default"}).encode()
-        async with aiohttp.ClientSession() as http:
-            await post(http, url, token, "/ingest/native/positions", fixes(0))
-            board = await watch(url, "/api/v1/ws/realtime", args.viewers, first)
-            await asyncio.sleep(2)
-            size = board.bytes // (DEVICES * args.viewers)  # the snapshot (and one short greeting)
-            started, taken, sent = cpu(pid), board.bytes, 0
-            until = time.monotonic() + args.seconds
-            while time.monotonic() < until:
-                sent += 1
-                await post(http, url, token, "/ingest/native/positions", fixes(sent))
-            await asyncio.sleep(1)
-            return (board.bytes - taken) / size / (cpu(pid) - started), size
-
-
-async def floor(args: argparse.Namespace) -> float:
-    """Frames a CPU-second of the bare server."""
-    with process(bare, args.uvloop) as (pid, pipe, url, _):
-        await watch(url, "/", args.viewers)
-        loop = asyncio.get_running_loop()
-        started, rounds = cpu(pid), 0
-        until = time.monotonic() + args.seconds
-        while time.monotonic() < until:
-            pipe.send(20)
-            rounds += await loop.run_in_executor(None, pipe.recv)
-        return rounds * args.viewers / (cpu(pid) - started)
-
-
-async def memory(args: argparse.Namespace) -> float:
-    """Bytes a viewer of one share link."""
-    with process(gateway, args.uvloop) as (pid, _, url, token):
-        async with aiohttp.ClientSession() as http:
-            await post(http, url, token, "/ingest/native/positions", fixes(0))
-            body = {"instance_id": "default", "device_token": f"{0:036d}"}
-            link = (await post(http, url, token, "/api/v1/sharing/sessions", body))["share_token"]
-            await watch(url, f"/api/v1/share/{link}/live", 50)
-            await asyncio.sleep(1)
-            before = resident(pid)
-            await watch(url, f"/api/v1/share/{link}/live", args.viewers)
-            await asyncio.sleep(1)
-            return (resident(pid) - before) / args.viewers
-
-
-async def latency(args: argparse.Namespace, *, viewers: int, deaf: int, rate: float) -> tuple[float, float]:
-    """p50 and p99 of POST to viewer, milliseconds; `deaf` more viewers do not read."""
-    with process(gateway, args.uvloop) as (_, _, url, token):
-        first = json.dumps({"type": "authenticate", "jwt": token, "instance_id": "default"}).encode()
-        async with aiohttp.ClientSession() as http:
-            await watch(url, "/api/v1/ws/realtime", deaf, first, deaf=True)
-            board = await watch(url, "/api/v1/ws/realtime", viewers, first)
-            await post(http, url, token, "/ingest/native/positions", fixes(0))
-            await asyncio.sleep(1)
-            board.timed = True
-            for number in range(int(rate * args.seconds)):
-                now = time.time()
-                body = {"device_token": f"{number % DEVICES:036d}", "latitude": 1.0, "timestamp": now,
-                        "longitude": now % 3600 / 20}  # fmt: skip - the longitude carries the time of sending
-                await post(http, url, token, "/ingest/native/positions", body)
-                await asyncio.sleep(1 / rate)
-            await asyncio.sleep(1)
-            delays = sorted(board.arrivals)
-            return delays[len(delays) // 2] * 1000, delays[int(len(delays) * 0.99)] * 1000
-
-
-async def snapshot(args: argparse.Namespace, devices: int) -> tuple[float, int]:
-    """(seconds until a new viewer has all devices, bytes)."""
-    with process(gateway, args.uvloop) as (_, _, url, token):
-        first = json.dumps({"type": "authenticate", "jwt": token, "instance_id": "default"}).encode()
-        async with aiohttp.ClientSession() as http:
-            for start in range(0, devices, 1000):
-                now = time.time()
-                batch = [
-                    {"device_token": f"{n:036d}", "latitude": 1.0, "longitude": 1.0, "timestamp": now}
-                    for n in range(start, start + 1000)
-                ]
-                await post(http, url, token, "/ingest/native/positions", {"positions": batch})
-            began = time.monotonic()
-            board = await watch(url, "/api/v1/ws/realtime", 1, first)
-            while board.last == 0.0 or time.monotonic() - board.last < 0.5:  # noqa: ASYNC110 - see watch
-                await asyncio.sleep(0.1)
-            return board.last - began, board.bytes
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--viewers", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--uvloop", action="store_true")
-    args = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    bare_rate = asyncio.run(floor(args))
-    rate, size = asyncio.run(fleet(args))
-    print(f"viewers {args.viewers}, frames of about {size} bytes, loop {'uvloop' if args.uvloop else 'asyncio'}")
-    print(f"bare server      {bare_rate:12,.0f} frames a CPU-second")
-    print(f"gateway          {rate:12,.0f} frames a CPU-second ({rate / bare_rate:.2f} of bare, with ingest and store)")
-    print(f"memory a viewer  {asyncio.run(memory(args)):12,.0f} bytes")
-    p50, p99 = asyncio.run(latency(args, viewers=20, deaf=0, rate=200))
-    print(f"POST to viewer   p50 {p50:.2f} ms, p99 {p99:.2f} ms (200 positions a second, 20 viewers)")
-    tenth = args.viewers // 10
-    for deaf in (0, tenth):
-        p50, p99 = asyncio.run(latency(args, viewers=args.viewers - tenth, deaf=deaf, rate=20))
-        print(f"POST to viewer   p50 {p50:.2f} ms, p99 {p99:.2f} ms ({args.viewers - tenth} read, {deaf} do not)")
-    seconds, size = asyncio.run(snapshot(args, 10_000))
-    print(f"snapshot         {seconds:.2f} s for 10,000 devices ({size / 1e6:.1f} MB)")
-
-
-if __name__ == "__main__":
-    main()
+def close_viewers(viewers: Sequence[Viewer]) -> None:
+    for viewer in viewers:
+        viewer.transport.abort()

@@ -1,0 +1,1 @@
+"""How fast the gateway is, measured on real processes: `python -m bench --help`, bench/README.md."""

@@ -1,0 +1,61 @@
+"""Growth: what a device costs in memory, start-up with many devices, and cost per position as both sides grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import peers
+from bench.fanout import saturate
+from bench.ingest import shape
+from bench.load import Positions, seed_devices
+from bench.measure import memory_bytes
+from bench.report import Report
+from bench.servers import running
+
+KNOWN = 100_000
+
+
+async def growth(report: Report, folder: Path, *, quick: bool) -> None:
+    """P13 and P14."""
+    costs = []
+    for devices in (100, 1_000, 10_000, KNOWN):
+        async with running(folder / str(devices)) as gateway:
+            before = memory_bytes(gateway.pid)
+            positions = Positions(devices)
+            await seed_devices(gateway, positions, 1000)
+            if devices == KNOWN:
+                report.number(
+                    "growth", "memory a device while it is made", kB=(memory_bytes(gateway.pid) - before) / KNOWN / 1000
+                )
+            work = await shape(gateway, "http batch", positions, 0, 20_000 if quick else 200_000)
+            report.figure("growth", f"batches, {devices:,} devices", "positions", work)
+            costs.append(1e6 / work.per_cpu_second)
+            report.point("us of CPU a position, by devices", devices, costs[-1])
+    await _known(report, folder / str(KNOWN), folder / "empty")
+    frames = []
+    for viewers in (10, 100, 1_000, 10_000):
+        async with running(folder / f"viewers-{viewers}") as gateway:
+            positions = Positions(100)
+            await seed_devices(gateway, positions)
+            count = max(3, min(200, (20_000 if quick else 200_000) // viewers))
+            work = await saturate(peers.gateway_realtime(gateway), positions, count, 0, viewers)
+            report.figure("growth", f"frames, {viewers:,} viewers", "frames", work)
+            cost = work.server_cpu / count * 1e6
+            report.point("us of CPU a position, by viewers", viewers, cost)
+            frames.append(cost / viewers)
+    report.row(
+        "P13", f"{costs[-1] / costs[0]:.1f}x from 100 to 100,000 devices", f"{frames[-1] / frames[-2]:.2f}x a frame from"
+        " 1,000 to 10,000 viewers", reached=costs[-1] / costs[0] <= 1.25 and frames[-1] / frames[-2] <= 1.25,
+    )  # fmt: skip
+
+
+async def _known(report: Report, folder: Path, empty: Path) -> None:
+    """What a restarted gateway needs for the devices that it knows."""
+    async with running(empty) as gateway:
+        bare, quick = memory_bytes(gateway.pid), gateway.started_seconds
+    async with running(folder) as gateway:
+        each = (memory_bytes(gateway.pid) - bare) / KNOWN / 1000
+        report.number(
+            "growth", f"start-up with {KNOWN:,} devices, seconds", seconds=gateway.started_seconds, empty=quick
+        )
+    report.row("P14", f"{each:.2f} kB", f"start-up {gateway.started_seconds:.1f} s, {quick:.1f} s without", reached=each <= 1)
