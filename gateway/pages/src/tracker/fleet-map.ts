@@ -211,7 +211,7 @@ export class FleetMap {
       id: 'devices', type: 'symbol', source: 'fleet', filter: ['!', ['has', 'point_count']],
       layout: {
         'icon-image': ['get', 'icon'], 'icon-rotate': ['get', 'heading'], 'icon-rotation-alignment': 'map', 'icon-allow-overlap': true, 'icon-ignore-placement': true,
-        'text-field': ['get', 'name'], 'text-font': ['Medium'], 'text-size': 12, 'text-offset': [0, 1.5], 'text-anchor': 'top', 'text-optional': true, 'text-max-width': 9,
+        'text-field': ['get', 'name'], 'text-font': ['Medium'], 'text-size': 12, 'text-offset': [0, 1.5], 'text-anchor': 'top', 'text-allow-overlap': true, 'text-max-width': 9,
       },
       paint: { 'text-color': palette.placeText, 'text-halo-color': palette.halo, 'text-halo-width': 1.6 },
     })
