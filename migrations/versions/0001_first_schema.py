@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_devices")),
         sa.UniqueConstraint("instance_id", "device_token", name=op.f("uq_devices_instance_id_device_token")),
+        sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_devices_online",
@@ -83,6 +84,7 @@ def upgrade() -> None:
         sa.Column("updated_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_groups")),
         sa.UniqueConstraint("instance_id", "group_id", name=op.f("uq_groups_instance_id_group_id")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "idempotency_keys",

@@ -119,6 +119,7 @@ devices = Table(
     Column("created_us", BigInteger, nullable=False),
     UniqueConstraint("instance_id", "device_token"),
     Index("ix_devices_online", "id", sqlite_where=text("online"), postgresql_where=text("online")),
+    sqlite_autoincrement=True,  # outside, the number stands for the device: it is never given again
 )
 
 sources = Table(
@@ -308,6 +309,7 @@ groups = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     UniqueConstraint("instance_id", "group_id"),
+    sqlite_autoincrement=True,  # as a device's
 )
 
 group_members = Table(
