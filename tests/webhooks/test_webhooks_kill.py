@@ -87,8 +87,10 @@ class Server:
                 await asyncio.sleep(0.05)
 
     async def kill(self, how: signal.Signals = signal.SIGKILL) -> int:
-        assert self._process is not None
-        self._process.send_signal(how)
+        if self._process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(how)
         return await self._process.wait()
 
     async def token(self) -> str:
@@ -165,14 +167,17 @@ async def test_killed_at_random_with_deliveries_in_flight_nothing_is_lost_and_or
     ledger = Ledger()
     async with receiving(ledger) as target:
         server = Server(tmp_path, database_url)
-        token = await server.token()
-        await server.start()
-        ledger.secret = await subscribed(server, token, target)
-        in_flight = await killed_over_and_over(server, token, ledger, database_url)
-        async with asyncio.timeout(120):
-            while await open_deliveries(database_url):
-                await asyncio.sleep(0.5)
-        assert await server.kill(signal.SIGTERM) == 0
+        try:
+            token = await server.token()
+            await server.start()
+            ledger.secret = await subscribed(server, token, target)
+            in_flight = await killed_over_and_over(server, token, ledger, database_url)
+            async with asyncio.timeout(120):
+                while await open_deliveries(database_url):
+                    await asyncio.sleep(0.5)
+            assert await server.kill(signal.SIGTERM) == 0
+        finally:
+            await server.kill()
 
     told = await outbox(database_url)
     report(ledger, told, in_flight, database_url.partition(":")[0])
@@ -190,8 +195,10 @@ async def receiving(ledger: Ledger) -> AsyncIterator[str]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-    await runner.cleanup()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    finally:
+        await runner.cleanup()
 
 
 async def subscribed(server: Server, token: str, target: str) -> str:
@@ -212,17 +219,19 @@ async def killed_over_and_over(server: Server, token: str, ledger: Ledger, datab
     workers = [asyncio.create_task(change(server, token, number, ledger, stop)) for number in range(WORKERS)]
 
     in_flight = 0
-    for _ in range(KILLS):
-        before = len(ledger.received)
-        async with asyncio.timeout(60):
-            while len(ledger.received) == before:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(chance.random())
-        await server.kill()
-        in_flight += await open_deliveries(database_url)
-        await server.start()
-    stop.set()
-    await asyncio.gather(*workers)
+    try:
+        for _ in range(KILLS):
+            before = len(ledger.received)
+            async with asyncio.timeout(60):
+                while len(ledger.received) == before:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(chance.random())
+            await server.kill()
+            in_flight += await open_deliveries(database_url)
+            await server.start()
+    finally:
+        stop.set()
+        await asyncio.gather(*workers)
     return in_flight
 
 
