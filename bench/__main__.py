@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import resource
+import signal
 import tempfile
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def run() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     arguments = parsed()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
     try:
         import uvloop  # noqa: PLC0415 - an extra
     except ImportError:
