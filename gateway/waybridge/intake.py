@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
+from prometheus_client import Counter
 
 from waybridge import metrics
 from waybridge.bounds import AHEAD_US, Checked, Refused, check
@@ -88,6 +89,7 @@ class Intake:
         self._pending: list[Item] = []
         self._waiting = 0
         self._task: asyncio.Task[None] | None = None
+        self._counters: dict[tuple[str, str], Counter] = {}
         self.newest_us: dict[tuple[str, str], int] = {}
         """When a connection last brought a position in, by (instance, connection)."""
 
@@ -264,7 +266,10 @@ class Intake:
             ("rejected", len(outcome.rejected)),
         ):
             if amount:
-                metrics.POSITIONS.labels(policy.provider, name).inc(amount)
+                counter = self._counters.get((policy.provider, name))
+                if counter is None:
+                    counter = self._counters[policy.provider, name] = metrics.POSITIONS.labels(policy.provider, name)
+                counter.inc(amount)
         outcome.rejected.sort(key=lambda each: each.index)
         return outcome
 

@@ -236,6 +236,9 @@ class Work(Consent):
     def _decide(self, device: DeviceDraft) -> None:
         candidates = _candidates(device)
         current = device.device.winner
+        if current is not None and len(candidates) == 1 and candidates[0].id == current.id:
+            device.winner = candidates[0]  # nobody else is there to win
+            return
         verdict = sources.decide(
             candidates, current.id if current is not None else None, device.device.hold_us, self._tx.now_us
         )
