@@ -126,3 +126,25 @@ async def test_a_source_that_moved_takes_its_own_past_along(site, moved):
     await site.ask("DELETE", "/devices/van/data?instance_id=acme")
 
     assert (str(LATITUDE) in await _dump(site.running.house.store)) is not moved
+
+
+async def test_a_fix_of_long_ago_does_not_make_erasure_walk_through_the_years(site, monkeypatch):
+    now = time.time()
+    await site.push({"device_token": "old", "timestamp": 946_684_800}, {"device_token": "person", "timestamp": now})
+    store = site.running.house.store
+    write, writes = store.write, []
+
+    async def counted(unit, **options):
+        writes.append(unit)
+        return await write(unit, **options)
+
+    monkeypatch.setattr(store, "write", counted)
+    async with asyncio.timeout(20):
+        status, _ = await site.ask("DELETE", "/devices/person/data?instance_id=acme")
+    monkeypatch.undo()
+
+    assert status == 200
+    assert len(writes) < 20
+    async with store.read() as conn:
+        left = (await conn.execute(text("SELECT DISTINCT recorded_us FROM positions"))).scalars().all()
+    assert left == [946_684_800_000_000]

@@ -67,8 +67,10 @@ async def test_erasing_one_source_leaves_the_others(store):
     await _fill(store, sources=2, minutes=3)
 
     async with store.read() as conn:
-        span = await tracks.history_minutes(conn)
-    await store.write(lambda tx: tracks.erase_points(tx.conn, 1, *span))
+        first = await tracks.next_minute(conn, 0)
+        assert await tracks.next_minute(conn, first + 1) == first + 1
+        assert await tracks.next_minute(conn, first + 3) is None
+    await store.write(lambda tx: tracks.erase_points(tx.conn, 1, first, first + 2))
     async with store.read() as conn:
         left = (await conn.execute(text("SELECT DISTINCT source_id FROM positions"))).scalars().all()
 

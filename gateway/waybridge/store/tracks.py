@@ -98,10 +98,11 @@ async def _points(conn: AsyncConnection, source_id: int, trip_id: int, first: in
     ]
 
 
-async def history_minutes(conn: AsyncConnection) -> tuple[int, int] | None:
-    """The first and last minute that the history holds anything of."""
-    row = (await conn.execute(text("SELECT min(minute), max(minute) FROM positions"))).one()
-    return None if row[0] is None else (int(row[0]), int(row[1]))
+async def next_minute(conn: AsyncConnection, minute: int) -> int | None:
+    """The first minute from `minute` on that the history holds anything of."""
+    row = await conn.execute(text("SELECT min(minute) FROM positions WHERE minute >= :minute"), {"minute": minute})
+    found = row.scalar_one()
+    return None if found is None else int(found)
 
 
 async def erase_points(conn: AsyncConnection, source_id: int, first: int, last: int) -> None:
