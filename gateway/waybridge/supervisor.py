@@ -198,8 +198,10 @@ class Supervisor:
                 if running is not None and running.generation == row.generation:
                     continue
                 if running is not None:
-                    await self._drop(key)
-                self._add(row)
+                    self._take_out(key)
+                self._add(row)  # before the old one has closed: what is pushed meanwhile finds somebody
+                if running is not None:
+                    await running.close()
             self._native_policies()
             for instance_id in self._instances():
                 key = (instance_id, NATIVE)
@@ -278,12 +280,15 @@ class Supervisor:
             session=session,
         )
 
-    async def _drop(self, key: tuple[str, str]) -> None:
+    def _take_out(self, key: tuple[str, str]) -> Runtime:
         runtime = self._runtimes.pop(key)
         if self._by_id.get(key[1]) is runtime:
             del self._by_id[key[1]]
         self._leases.pop(runtime.row_id, None)
-        await runtime.close()
+        return runtime
+
+    async def _drop(self, key: tuple[str, str]) -> None:
+        await self._take_out(key).close()
 
     # -- leases and states
 

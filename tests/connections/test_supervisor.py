@@ -200,6 +200,28 @@ async def test_removing_a_connection_ends_its_sharing_with_the_cause_and_keeps_i
     assert ("location.sharing.stopped", "connection_removed") in told
 
 
+async def test_a_connection_that_changes_is_never_without_somebody_to_push_to(
+    open_gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Api(open_gateway)
+    wanted = {"connection_id": "cabs", "provider": "driver_events", "instance_id": "default", "settings": {}}
+    assert (await api("POST", "/connections", wanted))[0] == 201
+    supervisor = open_gateway.house.supervisor
+    before = supervisor.runtime("cabs")
+    close, found = before.close, []
+
+    async def closing() -> None:
+        found.append(supervisor.runtime("cabs"))
+        await close()
+
+    monkeypatch.setattr(before, "close", closing)
+    assert (await api("PATCH", "/connections/cabs", {"settings": {"stale_after": 5}}))[0] == 200
+    assert len(found) == 1
+    assert found[0] is not None
+    assert found[0] is not before
+    assert found[0] is supervisor.runtime("cabs")
+
+
 async def _devices(api: Api, query: str) -> list[Any]:
     status, answer = await api("GET", f"/devices?instance_id=default{query}")
     assert status == 200
