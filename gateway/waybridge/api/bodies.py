@@ -90,6 +90,8 @@ def decode_json(raw: bytes) -> Any:
         raise Malformed(f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
     except _Refused as error:
         raise Malformed(f"the body is not JSON: {error}") from error
+    except _TooLarge as error:
+        raise Invalid(str(error), errors=[("", "holds a number that is too large")]) from error
     except ValueError as error:
         raise Malformed("the body holds a number with too many digits") from error
     if b"\\u" in raw:
@@ -142,6 +144,10 @@ class _Refused(ValueError):
     """A body that other parsers would let pass."""
 
 
+class _TooLarge(ValueError):
+    """A number that is JSON but beyond what a double holds."""
+
+
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -156,7 +162,7 @@ def _no_constant(name: str) -> Any:
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise _Refused("a number is too large")
+        raise _TooLarge("the body holds a number that is too large")
     return value
 
 
