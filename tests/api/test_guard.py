@@ -89,3 +89,13 @@ async def test_what_is_no_http_is_a_problem_and_the_end(port, raw):
     assert b" 400 " in head.splitlines()[0]
     assert b"application/problem+json" in head
     assert json.loads(body)["status"] == 400
+
+
+async def test_a_body_that_cannot_be_unpacked_leaves_no_traceback_in_the_log(port, caplog):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde")
+
+    assert b" 200 " in await _until_closed(reader)
+    writer.close()
+
+    assert not [each for each in caplog.records if each.exc_info]

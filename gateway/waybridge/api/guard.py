@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
@@ -48,6 +49,14 @@ class GuardedHandler(RequestHandler):
             self._head_arrived()
         elif self._head_deadline is None and self._waiter is not None and not self._waiter.done():
             self._head_deadline = self._loop.call_later(self._head_seconds, self._head_late)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A body that cannot be read after its answer is the sender's affair: no traceback."""
+        error = kw.get("exc_info")
+        if isinstance(error, (web.RequestPayloadError, HttpProcessingError, ConnectionError)):
+            log.debug("What followed an answer cannot be read", reason=type(error).__name__)
+            return
+        super().log_exception(*args, **kw)
 
     def handle_error(
         self,
