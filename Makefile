@@ -23,7 +23,7 @@ test: .venv/.installed-dev
 	$(PYTEST) -n 2 --dist loadfile $(ARGS)
 
 soak: .venv/.installed-dev
-	WAYBRIDGE_SOAK=1 $(PYTEST) -m 'soak or counted' --timeout 7200 -s $(ARGS)
+	SOAK_TESTS=1 $(PYTEST) -m 'soak or counted' --timeout 7200 -s $(ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -27,15 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """At the gate (WAYBRIDGE_NO_SKIPS=1) a test that could not run is a failure; see pytest_sessionfinish."""
-    if os.environ.get("WAYBRIDGE_NO_SKIPS") == "1" and terminalreporter.stats.get("skipped"):
+    """At the gate (NO_SKIPPED_TESTS=1) a test that could not run is a failure; see pytest_sessionfinish."""
+    if os.environ.get("NO_SKIPPED_TESTS") == "1" and terminalreporter.stats.get("skipped"):
         terminalreporter.write_line("Tests were skipped where none may be.", red=True)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("WAYBRIDGE_NO_SKIPS") == "1" and reporter is not None and reporter.stats.get("skipped"):
+    if os.environ.get("NO_SKIPPED_TESTS") == "1" and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from waybridge.app import House
 
-SOAK = os.environ.get("WAYBRIDGE_SOAK") == "1"
+SOAK = os.environ.get("SOAK_TESTS") == "1"
 
 
 def soak(small: int, long: int) -> int:

@@ -36,7 +36,7 @@ START = datetime(2026, 4, 12, 13, 20, tzinfo=UTC)
 
 def soak(small: int, long: int) -> int:
     """The count of a long test: small in `make test`, long in `make soak`."""
-    return long if os.environ.get("WAYBRIDGE_SOAK") == "1" else small
+    return long if os.environ.get("SOAK_TESTS") == "1" else small
 
 
 class Conflict(Exception):

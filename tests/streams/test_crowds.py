@@ -17,7 +17,7 @@ from sharing.world import INSTANCE, TOKEN
 
 from .conftest import OPEN, TOKEN_ALL, Live, make_live
 
-SOAK = os.environ.get("WAYBRIDGE_SOAK") == "1"
+SOAK = os.environ.get("SOAK_TESTS") == "1"
 pytestmark = pytest.mark.counted
 VIEWERS = 1000 if SOAK else 150
 DEVICES = 20 if SOAK else 40  # every viewer parses in this process: so much it can

@@ -1,6 +1,6 @@
 """kill -9 of the real server with deliveries in flight: nothing acknowledged is without its event, no event is lost.
 
-Ten kills on each database; `WAYBRIDGE_SOAK=1` makes it 200. Prints what was counted.
+Ten kills on each database; `SOAK_TESTS=1` makes it 200. Prints what was counted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from waybridge.signing import verify_webhook
 from waybridge.store import tables
 from waybridge.store.engine import Store
 
-SOAK = os.environ.get("WAYBRIDGE_SOAK") == "1"
+SOAK = os.environ.get("SOAK_TESTS") == "1"
 KILLS = 200 if SOAK else 10
 WORKERS = 6
 SECRET = "k" * 40
