@@ -83,12 +83,20 @@ async def _kill_again_and_again(database_url: str, folder: Path, times: int) -> 
         kills += 1
         for task in tasks:
             await task
+        if kills % 50 == 0:
+            await _report(database_url, writers, kills)
+    await _report(database_url, writers, kills)
+
+
+async def _report(database_url: str, writers: list[Writer], kills: int) -> None:
+    """Says what was counted so far, and fails when anything acknowledged is missing."""
     stored = await _stored(database_url)
     acknowledged = {(writer.device, us) for writer in writers for us in writer.acknowledged}
     in_flight = sum(writer.lost_in_flight for writer in writers)
     print(
         f"\n{database_url.partition(':')[0]}: {kills} kills, {in_flight} positions in flight at a kill, "
-        f"{len(acknowledged)} acknowledged, {len(acknowledged & stored)} of them found, {len(stored)} stored"
+        f"{len(acknowledged)} acknowledged, {len(acknowledged & stored)} of them found, {len(stored)} stored",
+        flush=True,
     )
     assert in_flight > 0
     assert acknowledged - stored == set()
