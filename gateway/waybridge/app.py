@@ -38,7 +38,7 @@ from waybridge.api.share_public import SharePublicApi
 from waybridge.api.sharing import SharingApi
 from waybridge.api.streams import StreamsApi
 from waybridge.api.webhooks import WebhookOperations
-from waybridge.attaching import Attaching
+from waybridge.attaching import Attaching, Ranked
 from waybridge.auth import Auth, Clients, OutsideKeys
 from waybridge.bus import Bus, Event, FollowingBus, MemoryBus
 from waybridge.connections import Connections
@@ -67,6 +67,7 @@ from waybridge.store.clients import client_by_id
 from waybridge.store.engine import Store, Tx
 from waybridge.store.groups import members as group_members
 from waybridge.store.migrate import current, migrate
+from waybridge.store.space import space
 from waybridge.streams.fanout import Fanout
 from waybridge.streams.realtime import RealtimeFeeds
 from waybridge.streams.sessions import StreamSessions
@@ -100,7 +101,7 @@ class House:
         )
         # Asked before anything is open: settings that a plugin refuses end the start here.
         self.filters, self.estimator, told = self.plugins.filters(), self.plugins.eta(), self.plugins.sinks()
-        self.bus: Bus = make_bus(settings, self.node)
+        self.bus: Bus = make_bus(settings, self.node, lambda: space(self.store))
         self.store = Store(
             settings.database_url,
             durability=settings.store.durability,
@@ -287,6 +288,11 @@ class House:
             keep_seconds=auth.jwks_keep_hours * 3600,
         )
 
+    async def _attach(self, instance_id: str, device_token: str, *, hold: float, ranked: Ranked) -> None:
+        """Attaches sources; who wins among them from now on is decided before the answer."""
+        await self.attaching.attach(instance_id, device_token, hold=hold, ranked=ranked)
+        await self.presence.turn()
+
     async def _measure(self) -> None:
         metrics.DEVICES.set(len(self.roster))
 
@@ -345,6 +351,7 @@ class House:
             await fleet.load(conn, self.roster, self.supervisor.default_policy)
         if isinstance(self.bus, FollowingBus):
             following = Following(self.store, self.roster, self.supervisor.default_policy)
+            following.attach(self.bus)
             self.bus.follow(following.arrived, following.reread)
         self.bus.attach(self.arrivals.speeds.take)
         self.bus.attach(self.share_channels.on_events)
@@ -370,7 +377,7 @@ class House:
                 self.tracks,
                 now_us=now_us,
                 members=self._members,
-                attach=self.attaching.attach,
+                attach=self._attach,
                 ask=self.connections.ask_device,
                 track_points=limits.track_points,
             ),
@@ -433,13 +440,16 @@ class House:
         return {"ok": not {"rejected", "failed", "retrying"} & set(states), "states": states}
 
 
-def make_bus(settings: Settings, node: Node) -> Bus:
-    """The bus that the configuration names; NATS is imported only where it is named."""
+def make_bus(settings: Settings, node: Node, database: Callable[[], Awaitable[str]]) -> Bus:
+    """The bus that the configuration names; NATS is imported only where it is named.
+
+    `database` tells which database it is: nodes of another one are not heard.
+    """
     if settings.bus_url.startswith("memory:"):
         return MemoryBus()
     from waybridge.bus_nats import NatsBus  # noqa: PLC0415
 
-    return NatsBus(settings.bus_url, node.id)
+    return NatsBus(settings.bus_url, node.id, database)
 
 
 HOUSE = web.AppKey("house", House)

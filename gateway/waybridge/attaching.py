@@ -12,6 +12,8 @@ from waybridge.store import fleet
 from waybridge.store.engine import Store, Tx
 
 NATIVE = "native"
+Ranked = Sequence[tuple[str, str, float]]
+"""(connection, external id, fallback after in seconds), the best first."""
 
 
 class Attaching:
@@ -23,9 +25,9 @@ class Attaching:
         self._default_policy = default_policy
 
     async def attach(
-        self, instance_id: str, device_token: str, *, hold: float, ranked: Sequence[tuple[str, str, float]]
+        self, instance_id: str, device_token: str, *, hold: float, ranked: Ranked
     ) -> None:
-        """Ranks (connection, external id, fallback after in seconds); a source that is unknown yet is made known.
+        """Ranks sources; a source that is unknown yet is made known.
 
         A source leaves the device that it had. Raises NotFound, Invalid for an unknown connection or a repetition.
         """
@@ -36,7 +38,7 @@ class Attaching:
             lambda tx: self._unit(tx, instance_id, device_token, hold, [_key(each) for each in ranked]), alone=True
         )
 
-    def _wrong(self, instance_id: str, ranked: Sequence[tuple[str, str, float]]) -> list[tuple[str, str]]:
+    def _wrong(self, instance_id: str, ranked: Ranked) -> list[tuple[str, str]]:
         errors: list[tuple[str, str]] = []
         seen: set[tuple[str, str]] = set()
         for number, each in enumerate(ranked):

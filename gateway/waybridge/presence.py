@@ -58,7 +58,7 @@ class Presence:
         self._exclusive = exclusive
         self._every = every
         self._heap: list[tuple[int, int]] = []
-        self._watched: set[int] = set()
+        self._watched: dict[int, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -82,8 +82,10 @@ class Presence:
         now_us = self._store.now_us()
         due: list[int] = []
         while self._heap and self._heap[0][0] <= now_us:
-            _, device_id = heapq.heappop(self._heap)
-            self._watched.discard(device_id)
+            when_us, device_id = heapq.heappop(self._heap)
+            if self._watched.get(device_id) != when_us:
+                continue  # watched from an earlier moment on meanwhile
+            del self._watched[device_id]
             device = self._roster.by_id(device_id)
             if device is None:
                 continue
@@ -148,18 +150,26 @@ class Presence:
 
     def _on_events(self, events: Sequence[Event]) -> None:
         for event in events:
-            if isinstance(event, (PositionEvent, DeviceEvent)) and event.device_id not in self._watched:
-                device = self._roster.by_id(event.device_id)
-                if device is not None:
-                    self._watch(device)
+            if isinstance(event, PositionEvent):
+                if event.shown and event.device_id in self._watched:
+                    continue  # the winner's next fix only puts off what silence does
+            elif not isinstance(event, DeviceEvent):
+                continue
+            device = self._roster.by_id(event.device_id)
+            if device is not None:
+                self._watch(device)
 
     def _watch(self, device: Device, *, at_least: int = 0) -> None:
         when = self._due_us(device)
-        if when is not None and device.id not in self._watched:
-            self._push(max(when, at_least), device.id)
+        if when is None:
+            return
+        when = max(when, at_least)
+        known = self._watched.get(device.id)
+        if known is None or when < known:
+            self._push(when, device.id)
 
     def _push(self, when_us: int, device_id: int) -> None:
-        self._watched.add(device_id)
+        self._watched[device_id] = when_us
         heapq.heappush(self._heap, (when_us, device_id))
 
     def _due_us(self, device: Device) -> int | None:
@@ -175,8 +185,13 @@ class Presence:
             if open_trip or (source.period is not None and source.policy.begins == "fix"):
                 moments.append(last.recorded_us + self._rules.gap_us + 1 if last is not None else 0)
         if winner is not None and len(device.sources) > 1 and winner.last is not None:
-            others = [each for each in device.sources if each is not winner and each.last is not None]
-            now_us = self._store.now_us()
-            if any(sources.is_fresh(each, now_us) for each in others):
-                moments.append(max(now_us, winner.last.recorded_us + sources.limit_us(winner) + 1))
+            shown_us, now_us = winner.last.recorded_us, self._store.now_us()
+            if any(
+                each is not winner
+                and each.last is not None
+                and (each.last.recorded_us > shown_us or not winner.visible)
+                and sources.is_fresh(each, now_us)
+                for each in device.sources
+            ):
+                moments.append(shown_us + sources.limit_us(winner) + 1)
         return min(moments) if moments else None

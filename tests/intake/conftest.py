@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from waybridge.attaching import Attaching
 from waybridge.bus import Event, MemoryBus
 from waybridge.intake import Intake
 from waybridge.model import Position, SourceKey, to_us
@@ -46,6 +47,7 @@ class House:
     bus: MemoryBus
     intake: Intake
     presence: Presence
+    attaching: Attaching
     shares: NoShares
     clock: dict[str, int]
     events: list[Event] = field(default_factory=list)
@@ -98,7 +100,8 @@ async def house(database_url: str) -> AsyncIterator[House]:
     presence = Presence(
         store, roster, bus, rules=rules, shares=shares, default_policy=default_policy, exclusive=True
     )
-    made = House(store, roster, bus, intake, presence, shares, clock)
+    attaching = Attaching(store, roster, default_policy)
+    made = House(store, roster, bus, intake, presence, attaching, shares, clock)
     bus.attach(made.events.extend)
     bus.attach(presence._on_events)
     yield made
