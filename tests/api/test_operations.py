@@ -43,6 +43,10 @@ async def _down(_: Call) -> web.StreamResponse:
     raise StoreUnavailable("dsn with password")
 
 
+async def _vendor(_: web.Request) -> web.Response:
+    return web.Response(text="a vendor's own dialect")
+
+
 def _operations() -> list[Operation]:
     common = {"summary": "", "tag": "test"}
     return [
@@ -82,6 +86,8 @@ async def client(aiohttp_client):
         FakeOrigins({"acme": {"https://portal.acme.example"}, "other": {"https://other.example"}})
     )
     app = web.Application(middlewares=[edge(cross_origin)])
+    app.router.add_get("/vendor/v3/things", _vendor)
+    app.router.add_route("*", "/ingest/{tail:.*}", _vendor)
     mount(app, _operations(), dispatcher=Dispatcher(auth, ClientAddress()), cross_origin=cross_origin)
     return await aiohttp_client(app)
 
@@ -333,6 +339,33 @@ async def test_a_preflight_is_answered_without_a_token(client, origin, allowed):
     assert (response.headers.get("Access-Control-Allow-Origin") == origin) is allowed
     if allowed:
         assert "authorization" in response.headers["Access-Control-Allow-Headers"].lower()
+
+
+@pytest.mark.parametrize("path", ["/vendor/v3/things", "/ingest/native/positions"])
+@pytest.mark.parametrize(
+    ("origin", "allowed"), [("https://portal.acme.example", True), ("https://evil.example", False)]
+)
+async def test_a_preflight_of_a_vendors_dialect_is_answered_alike(client, path, origin, allowed):
+    response = await client.options(path, headers={"Origin": origin, "Access-Control-Request-Method": "GET"})
+
+    assert response.status == 204
+    assert (response.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+    if allowed:
+        assert "authorization" in response.headers["Access-Control-Allow-Headers"].lower()
+
+
+async def test_what_is_nowhere_has_no_preflight(client):
+    asked = {"Origin": "https://portal.acme.example", "Access-Control-Request-Method": "GET"}
+
+    assert (await client.options("/nowhere", headers=asked)).status == 404
+    assert (await client.options("/vendor/v3/things")).status == 405
+
+
+@pytest.mark.parametrize("path", ["/vendor/v3/things", "/nowhere", "/api/v1/state"])
+async def test_no_answer_names_the_server_software(client, path):
+    for method in ("GET", "OPTIONS"):
+        response = await client.request(method, path)
+        assert response.headers["Server"] == "Waybridge"
 
 
 def test_a_share_token_never_stands_in_the_log():

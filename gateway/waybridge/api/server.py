@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from http import HTTPStatus
 
 import structlog
 from aiohttp import hdrs, web
@@ -22,6 +23,7 @@ from waybridge.api.problems import BASE_HEADERS, problem, problem_of
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PREFIXES = ("/api/v1", "/realtime/api/v1")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 OPEN_TO_ALL = "/share/"
 """Public operations below this are open to pages of every origin."""
 
@@ -86,12 +88,12 @@ def edge(cross_origin: CrossOrigin, *, access_log: bool = True) -> Callable[...,
         headers = request.headers
         if hdrs.TRANSFER_ENCODING in headers and headers[hdrs.TRANSFER_ENCODING].strip().lower() != "chunked":
             return problem(400, "this Transfer-Encoding is not understood", headers={"Connection": "close"})
-        try:
-            response = await handler(request)
-        except ConnectionError:
-            raise
-        except Exception as error:  # noqa: BLE001 - aiohttp's own refusals, and routes that are no operations
-            response = problem_of(error)
+        if request.method == hdrs.METH_OPTIONS and _asked_of_others(request):
+            response: web.StreamResponse = cross_origin.preflight(request, METHODS, public=False)
+        else:
+            response = await _answer(request, handler)
+        if not response.prepared:
+            response.headers.setdefault(hdrs.SERVER, BASE_HEADERS["Server"])
         if hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in response.headers:
             cross_origin.mark(request, response, public=False)
         if access_log or response.status >= 500:
@@ -99,6 +101,24 @@ def edge(cross_origin: CrossOrigin, *, access_log: bool = True) -> Callable[...,
         return response
 
     return middleware
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ConnectionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - aiohttp's own refusals, and routes that are no operations
+        return problem_of(error)
+
+
+def _asked_of_others(request: web.Request) -> bool:
+    """Whether this is a browser's preflight of what is no operation and answers none itself: vendors' own dialects."""
+    if hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
+        return False
+    found = request.match_info
+    missing = found.http_exception is not None and found.http_exception.status != HTTPStatus.METHOD_NOT_ALLOWED
+    return not missing and found.route.method != hdrs.METH_OPTIONS
 
 
 def _log_access(request: web.Request, response: web.StreamResponse, seconds: float | None) -> None:
