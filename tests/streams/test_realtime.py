@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 from sharing.world import INSTANCE, TOKEN
 
@@ -114,6 +115,8 @@ async def test_consent_is_kept_and_its_end_is_told(live: Live) -> None:
         ({"jwt": "nonsense"}, 401, 4001),
         ({"jwt": f"read@{INSTANCE}@0"}, 401, 4001),
         ({"jwt": ""}, 401, 4001),
+        ({"jwt": 5}, 401, 4001),
+        ({"jwt": None, "instance_id": None}, 401, 4001),
         ({"type": "subscribe", "jwt": TOKEN_ALL}, 401, 4001),
         ({"jwt": f"write@{INSTANCE}@9"}, 403, 4003),
         ({"jwt": "read@other@9"}, 403, 4003),
@@ -145,6 +148,13 @@ async def test_text_that_is_no_json_is_no_authentication(live: Live) -> None:
     ws = await live.realtime()
     await ws.send_bytes(b"{}")
     assert (await ended(ws))[1] == 4001
+
+
+async def test_a_client_that_leaves_first_is_told_nothing(live: Live) -> None:
+    ws = await live.realtime()
+    await ws._writer.close(4999)
+    async with asyncio.timeout(10):
+        assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
 
 
 async def test_silence_ends_after_the_time_to_authenticate(limited: Live) -> None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from waybridge.streams.fanout import Fanout, Viewer
     from waybridge.streams.realtime import RealtimeFeeds
 
+GONE: dict[str, Any] = {}
+"""Stands for the first frame of a client that left without one."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -145,10 +148,10 @@ class Connection:
         """Waits for the first frame, admits the client, sends the greeting and the snapshot."""
         try:
             async with asyncio.timeout(self._api.patience):
-                first = await anext(frames, None)
+                first = await anext(frames, GONE)
         except TimeoutError:
             raise Refused(401, "no credentials came in time", CloseCode.CREDENTIALS) from None
-        if not self._viewer.open:
+        if first is GONE or not self._viewer.open:
             return
         if first is None or first.get("type") != "authenticate":
             raise Refused(401, "the first frame must authenticate", CloseCode.CREDENTIALS)
@@ -223,7 +226,10 @@ class Connection:
 
 
 def _read(frame: dict[str, Any]) -> tuple[Authenticate, str]:
-    """(what is asked, the token). Raises Refused."""
+    """(what is asked, the token). Raises Refused: credentials that are missing come before anything else."""
+    token = frame.get("jwt") if frame.get("jwt") is not None else frame.get("access_token")
+    if not isinstance(token, str) or not token:
+        raise Refused(401, "jwt or access_token is required", CloseCode.CREDENTIALS)
     try:
         asked = Authenticate.model_validate(frame)
         zone(asked.timezone)
@@ -235,9 +241,6 @@ def _read(frame: dict[str, Any]) -> tuple[Authenticate, str]:
         raise Refused(422, f"{field}: {first['msg']}", CloseCode.MISUSE) from None
     except ValueError as error:
         raise Refused(422, str(error), CloseCode.MISUSE) from None
-    token = asked.jwt if asked.jwt is not None else asked.access_token
-    if not token:
-        raise Refused(401, "jwt or access_token is required", CloseCode.CREDENTIALS)
     return asked, token
 
 
