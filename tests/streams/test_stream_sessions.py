@@ -315,6 +315,13 @@ async def test_after_must_be_a_number(live: Live) -> None:
             assert response.status == 422
 
 
+async def test_a_socket_hears_of_senseless_numbers_by_its_close_code(live: Live) -> None:
+    answer = await live.stream()
+    for after in ("x", "-1"):
+        assert await ended(await open_ws(live, f"{answer['websocket_url']}?after={after}")) == ([], 1008)
+    assert await ended(await open_ws(live, f"{live.url}/api/v1/streams/%00/ws")) == ([], 4001)
+
+
 async def test_a_socket_that_returns_gets_what_it_missed(live: Live) -> None:
     device, other = await live.know(), await live.know("other")
     answer = await live.stream(min_interval_seconds=1)

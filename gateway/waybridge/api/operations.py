@@ -362,7 +362,12 @@ def check_content_type(request: web.Request) -> None:
 
 
 def _check_path(operation: Operation, path: Mapping[str, str]) -> None:
-    """Text that can name nothing is answered like what does not exist; where it would make something, 422."""
+    """Text that can name nothing is answered like what does not exist; where it would make something, 422.
+
+    A socket's handshake is accepted all the same: its close code says that the token is unknown, a 404 would not.
+    """
+    if operation.websocket:
+        return
     for name, value in path.items():
         if len(value) > 1000 or not keepable(value):
             if operation.method == "PUT":

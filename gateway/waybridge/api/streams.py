@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, create_model, model_valid
 from waybridge.api.answers import Answer
 from waybridge.api.bodies import Body, InstanceId, Query
 from waybridge.api.operations import INSTANCE, Operation
+from waybridge.api.problems import BASE_HEADERS
 from waybridge.api.share_public import require_handshake
 from waybridge.errors import Invalid, Malformed, NotFound, StoreUnavailable
 from waybridge.model import canonical_token, iso_us
@@ -35,6 +36,7 @@ SSE_HEADERS = {
     "X-Accel-Buffering": "no",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Server": BASE_HEADERS["Server"],
 }
 
 
@@ -162,11 +164,14 @@ class StreamsApi:
 
     async def _websocket(self, call: Call) -> web.StreamResponse:
         require_handshake(call.request)
-        after = _after(call.query.after)
         try:
             row = await self._sessions.find(call.path["stream_token"])
         except NotFound:
             row = None
+        try:
+            after = _after(call.query.after)
+        except Invalid:
+            return await self._misused(call.request)
         limit = self._limits.tenant_frame_bytes
         async with websocket(call.request, self._fanout, "stream", max_frame=limit) as (ws, viewer):
             stream = None
@@ -185,6 +190,14 @@ class StreamsApi:
             finally:
                 if stream is not None:
                     stream.detach(viewer)
+        return ws
+
+    async def _misused(self, request: web.Request) -> web.StreamResponse:
+        """Ends a handshake whose `after` is no number by a close code: browsers cannot see a 422."""
+        limit = self._limits.tenant_frame_bytes
+        async with websocket(request, self._fanout, "stream", max_frame=limit) as (ws, viewer):
+            viewer.end(CloseCode.MISUSE, "after must be the seq of an event")
+            await until_gone(ws, viewer)
         return ws
 
     async def _events(self, call: Call) -> web.StreamResponse:
