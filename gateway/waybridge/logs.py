@@ -44,3 +44,5 @@ def configure(form: Literal["text", "json"] = "text", level: str = "info") -> No
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(LEVELS[level], logging.WARNING))
+    # Warns of every handshake that names a subprotocol: anybody could fill the log with those.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
