@@ -89,7 +89,7 @@ class Connections:
         mine = {
             runtime.policy.connection_id
             for runtime in self._supervisor.runtimes()
-            if runtime.streaming and runtime.row_id
+            if runtime.runs_here and runtime.row_id
         }
         return [
             {
@@ -327,7 +327,7 @@ class Connections:
 
     def _row_view(self, row: ConnectionRow) -> dict[str, Any]:
         runtime = self._supervisor.runtime(row.connection_id, row.instance_id)
-        here = runtime is not None and (runtime.streaming or not runtime.provider.capabilities.streams)
+        here = runtime is not None and (runtime.runs_here or not runtime.provider.capabilities.streams)
         settings = runtime.settings if runtime is not None and runtime.generation == row.generation else None
         last_us = max(
             self._intake.newest_us.get((row.instance_id, row.connection_id), 0), row.last_position_us or 0

@@ -30,8 +30,14 @@ CONNECTION_STATE = Gauge(
 )
 CONNECTION_EVENTS = Counter(
     "waybridge_connection_events",
-    "What connections count: reconnects, unknown events, skipped rows",
+    "What connections count: reconnects, streams opened anew, unknown events, skipped rows",
     ["instance_id", "connection_id", "event"],
+    registry=REGISTRY,
+)
+POSITION_DELAY = Gauge(
+    "waybridge_position_delay_seconds",
+    "Median of received minus recorded over a stream's last positions; a wrong clock shows here",
+    ["instance_id", "connection_id"],
     registry=REGISTRY,
 )
 VIEWERS = Gauge("waybridge_live_connections", "Open live connections by kind", ["kind"], registry=REGISTRY)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,12 +17,13 @@ from pydantic import BaseModel, SecretStr
 from waybridge import metrics
 from waybridge.errors import CredentialsRejected, SourceUnavailable, StoreUnavailable
 from waybridge.intake import Intake
-from waybridge.model import now_utc
+from waybridge.model import Report, now_utc
 from waybridge.provider import JSON, Batch, Provider, ProviderContext, ProviderSettings
 from waybridge.roster import Policy
 from waybridge.store.engine import Store
 from waybridge.store.state import StateConflict, put_state, state_items, state_value
 from waybridge.vault import Vault
+from waybridge.watch import Verdict, Watch, quiet_seconds
 
 STATES = ("starting", "running", "idle", "retrying", "rejected", "failed", "stopped")
 LONGEST_WAIT = 60.0
@@ -96,13 +97,16 @@ class Runtime:
         self._changed = changed
         self._secrets = secrets_of(settings)
         self._task: asyncio.Task[None] | None = None
+        stale_after = policy.stale_after_us / 1e6
+        self.watch = Watch(stale_after, quiet_seconds(stale_after, provider.capabilities.expected_interval))
         self._log = structlog.get_logger("waybridge.connection").bind(
             connection=policy.connection_id, instance=policy.instance_id, provider=policy.provider
         )
 
     @property
-    def streaming(self) -> bool:
-        return self._task is not None and not self._task.done()
+    def runs_here(self) -> bool:
+        """This node streams the connection, or did until it was refused or had no more: what it knows of it counts."""
+        return self._task is not None
 
     def start(self) -> None:
         """Begins to stream; harmless while it streams, and where it was refused for good."""
@@ -162,7 +166,9 @@ class Runtime:
                     await self.provider.check()
                     checked = True
                     await self._set("running")
-                await self._stream()
+                while verdict := await self._stream():
+                    self._log.warning("The stream brings nothing new; opened anew", reason=verdict)
+                    self._count(verdict)
                 await self._set("idle")
                 return
             except CredentialsRejected as error:
@@ -183,20 +189,47 @@ class Runtime:
             jitter = random.uniform(0.5, min(LONGEST_WAIT, 2.0 ** min(attempt, 6)))  # noqa: S311
             await asyncio.sleep(max(jitter, min(wait or 0.0, 3600.0)))
 
-    async def _stream(self) -> None:
-        stream = self.provider.stream()
+    async def _stream(self) -> Verdict | None:
+        """Streams until the provider has no more (None), or until the watchdog wants the stream opened anew."""
+        loop = asyncio.get_running_loop()
+        verdict: Verdict | None = None
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal verdict, timer
+            delay = self.watch.delay()
+            if delay is not None:
+                metrics.POSITION_DELAY.labels(self.policy.instance_id, self.policy.connection_id).set(delay)
+            verdict = self.watch.verdict(loop.time())
+            if verdict is not None:
+                limit.reschedule(loop.time())
+            else:
+                timer = loop.call_later(self.watch.quiet_after / 10, look)
+
+        healthy = loop.call_later(5.0, self._alive)
+        timer = loop.call_later(self.watch.quiet_after / 10, look)
+        try:
+            async with asyncio.timeout(None) as limit:
+                await self._follow(self.provider.stream())
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        finally:
+            healthy.cancel()
+            timer.cancel()
+        return verdict
+
+    async def _follow(self, stream: AsyncIterator[Report | Batch]) -> None:
         async with contextlib.aclosing(stream) as reports:  # type: ignore[type-var]
-            healthy = asyncio.get_running_loop().call_later(5.0, self._alive)
-            try:
-                async for each in reports:
-                    if self.state != "running":
-                        await self._set("running")
-                    if isinstance(each, Batch):
-                        await self._intake.accept(self.policy, each.reports, intents=each.intents)
-                    else:
-                        await self._intake.accept(self.policy, [each])
-            finally:
-                healthy.cancel()
+            async for each in reports:
+                if self.state != "running":
+                    await self._set("running")
+                if isinstance(each, Batch):
+                    self.watch.seen(each.reports, asyncio.get_running_loop().time(), time.time_ns() // 1000)
+                    await self._intake.accept(self.policy, each.reports, intents=each.intents)
+                else:
+                    self.watch.seen((each,), asyncio.get_running_loop().time(), time.time_ns() // 1000)
+                    await self._intake.accept(self.policy, [each])
 
     def _alive(self) -> None:
         """Five seconds without an error count as running, although no vehicle moved."""

@@ -317,9 +317,12 @@ class Supervisor:
                 runtime.stored_position_us = newest
 
     async def _own(self) -> None:
-        """Takes or keeps the leases of connections that stream, and lets go of what another node has."""
+        """Takes or keeps the leases of connections that stream, and lets go of what another node has.
+
+        A rejected connection stays with the node that was refused, so that no other node asks the vendor again.
+        """
         for runtime in self.runtimes():
-            if not runtime.provider.capabilities.streams or runtime.state == "rejected":
+            if not runtime.provider.capabilities.streams:
                 continue
             if self._exclusive or not runtime.row_id:
                 runtime.start()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from running import RunningGateway, running_gateway
 
+from waybridge import metrics
 from waybridge_mycartracks import MyCarTracksSimulator
 
 if TYPE_CHECKING:
@@ -181,6 +182,108 @@ async def test_one_vendor_that_fails_disturbs_no_other_and_heals_by_itself(
     assert await _connection(api, "steady", "running")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_vendor_that_stops_turns_only_its_devices_stale_and_they_move_again_when_it_is_back(
+    open_gateway: RunningGateway, vendor: MyCarTracksSimulator
+) -> None:
+    api = Api(open_gateway)
+    other = MyCarTracksSimulator()
+    port = int((await other.start()).rsplit(":", 1)[1].split("/")[0])
+    for simulator, name in ((vendor, "steady"), (other, "shaky")):
+        simulator.staff(2)
+        assert (await _connect(api, simulator, name, stale_after=8))[0] == 201
+
+    async def drive(*simulators: MyCarTracksSimulator) -> None:
+        step = 0
+        while True:
+            step += 1
+            for simulator in simulators:
+                for vehicle in (101, 102):
+                    simulator.move(vehicle, 60.17 + step * 1e-5, 24.94, 30.0, 0.0)
+            await open_gateway.http.post(
+                f"{open_gateway.url}/ingest/native/positions",
+                json={"device_token": "phone", "latitude": 53.4, "longitude": -2.9, "timestamp": time.time()},
+                headers=open_gateway.headers(),
+            )
+            await asyncio.sleep(0.5)
+
+    async def stale(*expected: str) -> bool:
+        listed = await _devices(api, "")
+        kinds = {each["device_token"]: name for name in ("shaky", "steady") for each in await _of(api, name)}
+        shown = {kinds.get(each["device_token"], "native") for each in listed if each["stale"]}
+        return len(listed) == 5 and shown == set(expected)
+
+    driving = asyncio.create_task(drive(vendor, other))
+    again = MyCarTracksSimulator()
+    try:
+        await eventually(stale, 60)
+        driving.cancel()
+        driving = asyncio.create_task(drive(vendor))
+        await other.stop()
+        await eventually(lambda: stale("shaky"), 60)
+        await eventually(lambda: _connection(api, "shaky", "retrying"), 60)
+        assert await _connection(api, "steady", "running")
+        await again.start(port=port)
+        again.staff(2)
+        driving.cancel()
+        driving = asyncio.create_task(drive(vendor, again))
+        await eventually(stale, 60)
+        await eventually(lambda: _connection(api, "shaky", "running"))
+    finally:
+        driving.cancel()
+        await asyncio.gather(driving, return_exceptions=True)
+        await api("DELETE", "/connections/shaky?instance_id=default")
+        await again.stop()
+
+
+@pytest.mark.parametrize(("fault", "said"), [("still", "silent"), ("stale_by", "all_stale")])
+async def test_a_stream_that_brings_nothing_fresh_is_opened_anew_without_alarm(
+    open_gateway: RunningGateway, vendor: MyCarTracksSimulator, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
+) -> None:
+    monkeypatch.setattr("waybridge.runtime.quiet_seconds", lambda *_: 1.0)
+    api = Api(open_gateway)
+    (van,) = vendor.staff(1)
+    vendor.move(van, 60.17, 24.94, 42.5, 90.0)
+    vendor.faults.stale_by = 600.0 if fault == "stale_by" else 0.0
+    assert (await _connect(api, vendor))[0] == 201
+    await eventually(lambda: _devices(api, ""))
+    before = vendor.streams_created
+    vendor.faults.still = fault == "still"
+
+    async def opened_anew() -> bool:
+        vendor.move(van, 60.17, 24.94, 42.5, 90.0)
+        return vendor.streams_created > before
+
+    await eventually(opened_anew)
+
+    counted = metrics.CONNECTION_EVENTS.labels("default", "vans", said)._value.get()
+    assert counted >= 1
+    shown = await _connection(api, "vans", "running")
+    assert shown is not None
+    assert shown["last_error"] is None
+
+
+async def test_a_refused_connection_says_why_although_its_row_lags(
+    open_gateway: RunningGateway, vendor: MyCarTracksSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def kept(*_: Any, **__: Any) -> None:
+        """The row stays as it was."""
+
+    monkeypatch.setattr("waybridge.supervisor.rows.keep_state", kept)
+    api = Api(open_gateway)
+    assert (await _connect(api, vendor, client_secret="wrong-0123456789"))[0] == 201
+    await eventually(lambda: _connection(api, "vans", "rejected"))
+    runtime = open_gateway.house.supervisor.runtime("vans")
+    assert runtime is not None
+    assert runtime._task is not None
+    await runtime._task
+
+    shown = await _connection(api, "vans", "rejected")
+
+    assert shown is not None
+    assert "invalid_client" in shown["last_error"]
+
+
 async def test_removing_a_connection_ends_its_sharing_with_the_cause_and_keeps_its_devices(
     open_gateway: RunningGateway, vendor: MyCarTracksSimulator
 ) -> None:
@@ -226,6 +329,10 @@ async def _devices(api: Api, query: str) -> list[Any]:
     status, answer = await api("GET", f"/devices?instance_id=default{query}")
     assert status == 200
     return [each for each in answer["devices"] if each["position"] is not None]
+
+
+async def _of(api: Api, connection_id: str) -> list[Any]:
+    return await _devices(api, f"&connection_id={connection_id}")
 
 
 async def _connection(api: Api, connection_id: str, state: str) -> Any:
