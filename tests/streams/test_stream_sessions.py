@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
-from typing import Any, Self
+from typing import Any
 
-import aiohttp
 import pytest
 from sharing.world import INSTANCE, TOKEN
 
@@ -17,45 +15,8 @@ from waybridge.store.groups import put_group
 from waybridge.streams.sessions import StreamSessions
 from waybridge.streams.wire import CloseCode
 
+from .clients import Sse, open_ws
 from .conftest import Live, ended, read
-
-
-class Sse:
-    """A browser's EventSource, as far as the gateway can tell."""
-
-    def __init__(self, live: Live, url: str) -> None:
-        self._live, self._url = live, url
-        self.last_id: str | None = None
-
-    async def __aenter__(self) -> Self:
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self.last_id} if self.last_id else {})
-        self._response = await self._live.http.get(self._url, headers=headers)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._response.close()
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    async def event(self, seconds: float = 5.0) -> dict[str, Any] | None:
-        """The next event, or None at the end."""
-        data = None
-        async with asyncio.timeout(seconds):
-            async for line in self._response.content:
-                name, _, value = line.decode().rstrip("\n").partition(": ")
-                if name == "id":
-                    self.last_id = value
-                elif name == "data":
-                    data = json.loads(value)
-                elif not name and data is not None:
-                    return data
-        return None
-
-
-async def open_ws(live: Live, url: str, after: int | None = None) -> aiohttp.ClientWebSocketResponse:
-    return await live.http.ws_connect(url + (f"?after={after}" if after is not None else ""))
 
 
 async def test_a_stream_begins_with_a_snapshot_and_goes_on(live: Live) -> None:
@@ -376,65 +337,3 @@ async def test_a_browsers_event_source_resumes_by_its_last_event_id(live: Live) 
         assert (connected["resumed"], connected["dropped"], connected["seq"]) == (True, 0, 3)
         assert (await sse.event())["type"] == "device.online"
     assert sse.last_id == "4"
-
-
-class Tally:
-    """What one client has made of a stream."""
-
-    def __init__(self) -> None:
-        self.newest: dict[str, float] = {}
-        self.received = self.dropped = self.last = 0
-
-    def note(self, event: dict[str, Any]) -> None:
-        dropped = event.get("dropped") or 0
-        assert event["seq"] == self.last + dropped + 1, "a number that is missing is told"
-        self.dropped += dropped
-        self.received += 1
-        self.last = event["seq"]
-        if event["type"] == "device.position.updated":
-            self.newest[event["device_token"]] = event["latitude"]
-
-    async def read(self, ws: aiohttp.ClientWebSocketResponse, most: int) -> None:
-        for _ in range(most):
-            try:
-                self.note(await read(ws, 0.02))
-            except TimeoutError:
-                return
-
-    async def read_until(self, ws: aiohttp.ClientWebSocketResponse, newest: dict[str, float]) -> None:
-        async with asyncio.timeout(5):
-            while self.newest != newest:
-                self.note(await read(ws))
-
-
-async def test_fifty_drops_in_a_random_walk_end_where_one_that_never_dropped_is(brief: Live) -> None:
-    live, walk = brief, random.Random(7)
-    live.streams._lifetime_us = 60_000_000
-    devices = [await live.know(f"d{number}") for number in range(5)]
-    steady = await open_ws(live, (await live.stream(min_interval_seconds=0.05))["websocket_url"])
-    url = (await live.stream(min_interval_seconds=0.05))["websocket_url"]
-    never, often = Tally(), Tally()
-
-    def move_some() -> None:
-        for _ in range(walk.randrange(6)):
-            live.move(walk.choice(devices), latitude=walk.uniform(-80, 80))
-
-    ws = await open_ws(live, url)
-    for _ in range(50):
-        move_some()
-        await often.read(ws, walk.randrange(4))
-        ws._writer.transport.abort()
-        move_some()
-        await never.read(steady, 3)
-        ws = await open_ws(live, url, often.last)
-    for number, device in enumerate(devices):
-        live.move(device, latitude=float(number))
-    newest = {f"d{number}": float(number) for number in range(5)}
-    await often.read_until(ws, newest)
-    await never.read_until(steady, newest)
-    for tally in (never, often):
-        assert tally.received + tally.dropped == tally.last
-    assert never.dropped == 0
-    assert often.dropped > 0
-    await ws.close()
-    await steady.close()
