@@ -61,7 +61,8 @@ class Position:
     """One observation of a source.
 
     `live=False` marks a coordinate that is history and last-known for operators only: it never opens a
-    sharing period and never reaches a viewer (a booking's milestone, for example).
+    sharing period and never reaches a viewer (a booking's milestone, for example). `history_only=True` keeps it in
+    its trip's track alone: it is nobody's last position, however new it is (what arrives after an end).
     """
 
     source: SourceKey
@@ -80,6 +81,7 @@ class Position:
     battery: float | None = None
     attributes: Mapping[str, Any] = field(default_factory=no_attributes)
     live: bool = True
+    history_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,7 @@ class Work(Consent):
         draft.highest_sent_us = max(draft.highest_sent_us, checked.sent_us)
         outcome.accepted += 1
         flags = (0 if report.live else NOT_LIVE) | (SUSPECT if checked.suspect else 0)
-        if newest is not None and checked.recorded_us <= newest.recorded_us:
+        if report.history_only or (newest is not None and checked.recorded_us <= newest.recorded_us):
             outcome.late += 1
             trip_id = await self._trip_of_late(draft, checked.recorded_us, report.track_token)
             self._record(draft, self._fix(checked, trip_id, flags | LATE))

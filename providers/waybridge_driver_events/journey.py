@@ -206,7 +206,7 @@ class Journey:
             self.reports.append(
                 SharingStarted(source=self.source, began_at=moment, cause="first_live_location", shared_by=driver)
             )
-        self.reports.append(self._position(event, moment, live=verdict.published))
+        self.reports.append(self._position(event, moment, live=verdict.published, history_only=not verdict.published))
 
     def _tell_step(self, event: DriverEvent, verdict: Verdict, options: JourneyOptions) -> None:
         moment = from_us(verdict.counts_from)
@@ -237,7 +237,7 @@ class Journey:
             self.live.stopped = True
             self.reports.append(SharingStopped(source=self.source, ended_at=moment, cause=cause))
 
-    def _position(self, event: DriverEvent, moment: datetime, *, live: bool) -> Position:
+    def _position(self, event: DriverEvent, moment: datetime, *, live: bool, history_only: bool = False) -> Position:
         latitude, longitude = event.place or (0.0, 0.0)
         attributes: dict[str, Any] = {} if live else {"driver_events.event_type": str(event.type)}
         if latitude == 0 and longitude == 0:
@@ -249,6 +249,7 @@ class Journey:
             recorded_at=moment,
             attributes=attributes,
             live=live,
+            history_only=history_only,
         )
 
     def _target(self) -> Place | None:

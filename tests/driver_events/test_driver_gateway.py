@@ -144,6 +144,22 @@ async def test_a_journey_is_seen_only_while_it_is_shared(taxi):
     assert await taxi.event("C/B", LIVE, start + timedelta(seconds=5)) == (200, "stored-late")
 
 
+async def test_what_arrives_after_the_end_is_in_the_track_and_moves_nothing(taxi):
+    start = (datetime.now(UTC) - timedelta(minutes=1)).replace(microsecond=0)
+    token = await taxi.book("C/B", start)
+    await taxi.event("C/B", DEPARTED, start)
+    await taxi.event("C/B", LIVE, start + timedelta(seconds=1), latitude=53.4, longitude=-2.3)
+    for number, kind in enumerate((ARRIVED, ON_TRIP, DONE), 10):
+        nowhere = {"latitude": None, "longitude": None}
+        assert await taxi.event("C/B", kind, start + timedelta(seconds=number), **nowhere) == (200, "accepted")
+    late = await taxi.event("C/B", LIVE, start + timedelta(seconds=5), latitude=54.0, longitude=-2.3)
+    assert late == (200, "stored-late")
+    _, position = await taxi.read(f"/devices/{token}/position?instance_id=default")
+    assert (position["latitude"], position["sharing"]) == (53.4, False)
+    _, track = await taxi.read(f"/devices/{token}/tracks?instance_id=default")
+    assert [point["latitude"] for point in track["points"]] == [53.4, 54.0]
+
+
 async def test_tokens_are_refused_in_the_dialect(taxi):
     expected = {
         "message": "Invalid Authorization Token",
