@@ -57,6 +57,7 @@ class Draft(Position):
         self.battery = battery
         self.attributes = attributes
         self.live = True
+        self.history_only = False
 
     def done(self) -> Position:
         """The same object, as a frozen Position."""
