@@ -79,6 +79,7 @@ from waybridge.vault import Vault
 from waybridge.version import __version__
 from waybridge.web.site import Site
 from waybridge.webhooks import Webhooks
+from waybridge.withdrawal import Withdrawal
 
 if TYPE_CHECKING:
     import aiohttp
@@ -188,6 +189,7 @@ class House:
             allow_private=settings.webhooks.allow_private_targets,
             make_work=self.make_work,
         )
+        self.withdrawal = Withdrawal(self.store, self.roster, self.bus, self.supervisor)
         self.pushing = Pushing(self.supervisor, self.intake, self.roster)
         self.attaching = Attaching(self.store, self.roster, default_policy)
         self.devices = Devices(
@@ -326,6 +328,7 @@ class House:
             (self.sinks.start, self.sinks.close),
             (self.webhooks.start, self.webhooks.close),
             (lambda: self.supervisor.start(self.intake), self.supervisor.close),
+            (self.withdrawal.start, self.withdrawal.close),
             (self.presence.start, self.presence.close),
         )
 

@@ -310,6 +310,13 @@ class Provider(ABC, Generic[S]):
         del target
         return None
 
+    async def end_sharing(self, source: SourceKey) -> None:
+        """Ends a source's sharing at its vendor: its last share session was cancelled. Nothing by default.
+
+        Raises SourceUnavailable, which is logged; the vendor is not asked again.
+        """
+        del source
+
     async def profile(self, source: SourceKey) -> Profile | None:
         """The newest profile of a source at its vendor, or None where the vendor has none."""
         del source

@@ -90,6 +90,14 @@ class Linq:
                 self._judge_request(reply)
                 return
 
+    async def stop_location(self, chat: str, handle: str) -> None:
+        """End a person's sharing, in every chat; the vendor's webhook confirms it."""
+        try:
+            await self._write("DELETE", f"/v3/chats/{_segment(chat)}/location", {"handle": handle})
+        except Refused as refusal:
+            if refusal.status != HTTPStatus.NOT_FOUND:  # nobody shares there any more
+                raise SourceUnavailable(f"Linq refuses to end the sharing: {refusal}") from refusal
+
     async def people(self, chat: str) -> list[str]:
         """The handles of a chat's other people; empty where the vendor does not tell."""
         reply = await self._read(f"/v3/chats/{_segment(chat)}", JSON_ONLY)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from waybridge import Capabilities, Provider, SourceUnavailable
+from waybridge_imessage import shares
 from waybridge_imessage.asking import Asker
 from waybridge_imessage.callback import Callback
 from waybridge_imessage.demo import LinqDemo
@@ -13,7 +14,7 @@ from waybridge_imessage.linq import Linq, Refused
 from waybridge_imessage.polling import Poller
 from waybridge_imessage.settings import IMessageSettings
 from waybridge_imessage.simulator import LinqSimulator
-from waybridge_imessage.webhook import Receiver, profile_of
+from waybridge_imessage.webhook import Receiver, person_key, profile_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -80,6 +81,13 @@ class IMessage(Provider[IMessageSettings]):
 
     async def behind(self, target: str) -> Sequence[SourceKey] | None:
         return await self._asker.behind(target)
+
+    async def end_sharing(self, source: SourceKey) -> None:
+        if not self.settings.stop_on_cancel:
+            return
+        person = shares.load(await self.context.state.get(person_key(source.external_id)))
+        if person.chats:  # sharing is per contact: one chat stands for all
+            await self._linq.stop_location(min(person.chats), source.external_id)
 
     async def profile(self, source: SourceKey) -> Profile | None:
         return profile_of(source)

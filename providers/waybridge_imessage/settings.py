@@ -46,7 +46,8 @@ class IMessageSettings(ProviderSettings):
 
     `poll_interval_seconds`: between two reads of a chat in which somebody shares. `subscribe`: register our own
     callback at the vendor, for `phone_numbers` only where given. `lapse_after`: seconds after which a share whose
-    reads stay empty has ended.
+    reads stay empty has ended. `stop_on_cancel`: when the last share session of a person is cancelled, end the
+    person's sharing at the vendor, which ends it in every chat.
     """
 
     api_key: Annotated[SecretStr, AfterValidator(_bearer)]
@@ -57,3 +58,4 @@ class IMessageSettings(ProviderSettings):
     subscribe: bool = False
     phone_numbers: tuple[str, ...] = ()
     lapse_after: float = Field(default=1800.0, gt=0)
+    stop_on_cancel: bool = False

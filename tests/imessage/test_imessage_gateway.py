@@ -65,7 +65,9 @@ async def linq() -> AsyncIterator[LinqSimulator]:
 
 
 @asynccontextmanager
-async def running(linq: LinqSimulator, folder: Path, **settings: Any) -> AsyncIterator[RunningGateway]:
+async def running(
+    linq: LinqSimulator, folder: Path, database_url: str | None = None, **settings: Any
+) -> AsyncIterator[RunningGateway]:
     connection = {
         "id": "line",
         "provider": "imessage",
@@ -78,7 +80,7 @@ async def running(linq: LinqSimulator, folder: Path, **settings: Any) -> AsyncIt
             **settings,
         },
     }
-    database = f"sqlite+aiosqlite:///{folder / 'waybridge.db'}"
+    database = database_url or f"sqlite+aiosqlite:///{folder / 'waybridge.db'}"
     async with running_gateway(
         database, folder, connections=[connection], webhooks={"allow_private_targets": True}
     ) as gateway:
@@ -115,8 +117,10 @@ async def registered(linq: LinqSimulator) -> None:
     await eventually(told)
 
 
-async def test_from_the_prompt_to_verified_webhooks_and_back_to_nothing(linq: LinqSimulator, tmp_path: Path) -> None:
-    async with running(linq, tmp_path) as gateway, receiving() as (receiver, hook):
+async def test_from_the_prompt_to_verified_webhooks_and_back_to_nothing(
+    linq: LinqSimulator, tmp_path: Path, database_url: str
+) -> None:
+    async with running(linq, tmp_path, database_url) as gateway, receiving() as (receiver, hook):
         await registered(linq)
         wanted = {"instance_id": "default", "target_url": hook, "subscribed_events": ["location.*"]}
         async with gateway.http.post(
@@ -146,13 +150,13 @@ async def test_from_the_prompt_to_verified_webhooks_and_back_to_nothing(linq: Li
 
 
 async def test_what_was_told_outlives_a_restart_and_nothing_late_is_published(
-    linq: LinqSimulator, tmp_path: Path
+    linq: LinqSimulator, tmp_path: Path, database_url: str
 ) -> None:
-    async with running(linq, tmp_path) as gateway:
+    async with running(linq, tmp_path, database_url) as gateway:
         await registered(linq)
         sharing = linq.share(CHAT, ANNA, 60.1, 24.9)
         await seen(gateway, 60.1)
-    async with running(linq, tmp_path) as gateway:
+    async with running(linq, tmp_path, database_url) as gateway:
         linq.move(ANNA, 60.3, 24.9)
         await seen(gateway, 60.3)
         linq.stop_sharing(ANNA)
@@ -174,12 +178,14 @@ async def test_what_was_told_outlives_a_restart_and_nothing_late_is_published(
     assert len(linq.subscriptions) == 1
 
 
-async def test_a_vendor_that_goes_away_shows_and_heals(linq: LinqSimulator, tmp_path: Path) -> None:
+async def test_a_vendor_that_goes_away_shows_and_heals(
+    linq: LinqSimulator, tmp_path: Path, database_url: str
+) -> None:
     async def state(gateway: RunningGateway) -> str:
         async with gateway.http.get(f"{gateway.url}/api/v1/connections/line", headers=gateway.headers()) as response:
             return str((await response.json())["state"])
 
-    async with running(linq, tmp_path) as gateway:
+    async with running(linq, tmp_path, database_url) as gateway:
         await registered(linq)
         linq.share(CHAT, ANNA, 60.1, 24.9)
         await seen(gateway, 60.1)
@@ -198,6 +204,37 @@ async def test_a_vendor_that_goes_away_shows_and_heals(linq: LinqSimulator, tmp_
             return True if await state(gateway) == "running" else None
 
         await eventually(back)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_the_last_cancelled_session_ends_the_persons_sharing_only_where_that_is_wanted(
+    linq: LinqSimulator, tmp_path: Path, *, wanted: bool
+) -> None:
+    async with running(linq, tmp_path, stop_on_cancel=wanted) as gateway:
+        await registered(linq)
+        linq.share(CHAT, ANNA, 60.1, 24.9)
+        await seen(gateway, 60.1)
+
+        async def session(method: str, path: str, body: Any = None) -> Any:
+            url = f"{gateway.url}/api/v1/sharing/sessions{path}"
+            async with gateway.http.request(method, url, json=body, headers=gateway.headers()) as response:
+                assert response.status < 300, await response.text()
+                return await response.json()
+
+        new = {"device_token": DEVICE, "instance_id": "default", "expires_in_hours": 1}
+        first, second, third = [await session("POST", "", new) for _ in range(3)]
+        await session("POST", f"/{first['id']}/complete?instance_id=default")
+        await session("DELETE", f"/{second['id']}?instance_id=default")
+        linq.move(ANNA, 60.2, 24.9)
+        await seen(gateway, 60.2)
+        assert linq.calls["DELETE location"] == 0
+        await session("DELETE", f"/{third['id']}?instance_id=default")
+        if wanted:
+            await hidden(gateway)
+        else:
+            linq.move(ANNA, 60.3, 24.9)
+            await seen(gateway, 60.3)
+        assert linq.calls["DELETE location"] == (1 if wanted else 0)
 
 
 async def test_a_refused_key_is_rejected_and_keeps_its_secret(linq: LinqSimulator, tmp_path: Path) -> None:
