@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
@@ -50,10 +50,12 @@ class Plugins:
         self.found: list[Found] = []
         for name in disabled:
             self._manager.set_blocked(name)
-        points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, _origin(point)))
+        # What comes along is first, so that no stranger's plugin or provider takes the place of a built-in one.
+        points = sorted(entry_points(group=GROUP), key=lambda point: (not _own(point), point.name, _origin(point)))
         taken: set[str] = set()
         for point in points:
             self._add(point, taken)
+        self.found.sort(key=lambda each: each.name)
         unknown = set(disabled) - {each.name for each in self.found}
         if unknown:
             names = ", ".join(sorted(unknown))
@@ -78,21 +80,43 @@ class Plugins:
         return _flat(self._each("waybridge_sinks"))
 
     def lifespans(self, gateway: Gateway) -> list[AbstractAsyncContextManager[None]]:
-        return list(self._manager.hook.waybridge_lifespan(gateway=gateway))
+        """What to enter and to leave; one that fails to be is said, and is then nothing."""
+        return [_unharmful(name, context) for name, context in self._named("waybridge_lifespan", gateway=gateway)]
 
     def routes(self, gateway: Gateway) -> list[web.AbstractRouteDef]:
-        return _flat(self._manager.hook.waybridge_routes(gateway=gateway))
+        """Routes that go together. A plugin whose routes cannot be mounted is said and left out."""
+        from aiohttp import web  # noqa: PLC0415 - keeps the command line quick
+
+        trial, found = web.UrlDispatcher(), list[Any]()
+        for name, routes in self._named("waybridge_routes", gateway=gateway):
+            try:
+                offered = list(routes or ())
+                trial.add_routes(offered)
+            except Exception as error:  # noqa: BLE001 - a stranger's objects
+                _failed(name, "waybridge_routes", error)
+            else:
+                found += offered
+        return found
 
     def commands(self, cli: typer.Typer, simulate: typer.Typer) -> None:
-        self._manager.hook.waybridge_commands(cli=cli, simulate=simulate)
+        for _ in self._named("waybridge_commands", cli=cli, simulate=simulate):
+            pass
 
     def _each(self, hook: str) -> Iterator[Any]:
-        """Every plugin's answer to a hook that is handed the settings. One that fails is said and left out."""
+        """Every plugin's answer to a hook that is handed the settings. Raises ConfigurationError."""
+        for _, answer in self._named(hook, settings=self._settings):
+            yield answer
+
+    def _named(self, hook: str, **given: Any) -> Iterator[tuple[str, Any]]:
+        """(plugin, its answer to a hook that is handed what of `given` it names). One that fails is said and left out.
+
+        Raises ConfigurationError where a plugin refuses its settings.
+        """
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
         for implementation in reversed(caller.get_hookimpls()):
             name = implementation.plugin_name
             try:
-                yield implementation.function(**dict.fromkeys(implementation.argnames, self._settings))
+                answer = implementation.function(**{each: given[each] for each in implementation.argnames})
             except ValidationError as error:
                 said = "; ".join(
                     f"{dotted(('plugins', name, *fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
@@ -100,7 +124,9 @@ class Plugins:
                 )
                 raise ConfigurationError(said) from None
             except Exception as error:  # noqa: BLE001 - a stranger's function
-                log.error("A plugin failed at start; it is not used", plugin=name, hook=hook, problem=repr(error))  # noqa: TRY400
+                _failed(name, hook, error)
+            else:
+                yield name, answer
 
     # -- finding
 
@@ -125,7 +151,7 @@ class Plugins:
         except (pluggy.PluginValidationError, ValueError) as error:
             if self._manager.has_plugin(point.name):
                 self._manager.unregister(name=point.name)
-            self._refuse(point, str(error))
+            self._refuse(point, problem or str(error))
             return
         hooks = tuple(sorted(each.name for each in self._manager.get_hookcallers(plugin) or ()))
         self.found.append(Found(point.name, version, origin, hooks, problem))
@@ -171,6 +197,31 @@ def _misspelt(plugin: object) -> str | None:
             near = get_close_matches(name, known, 1)
             return f"{name} is no hook" + (f"; did you mean {near[0]}?" if near else "")
     return None
+
+
+@asynccontextmanager
+async def _unharmful(name: str, context: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    """A stranger's context: whatever it raises when it is entered or left is said, and goes no further."""
+    entered = AsyncExitStack()
+    try:
+        await entered.enter_async_context(context)
+    except Exception as error:  # noqa: BLE001 - a stranger's context
+        _failed(name, "waybridge_lifespan", error)
+    try:
+        yield
+    finally:
+        try:
+            await entered.aclose()
+        except Exception as error:  # noqa: BLE001 - a stranger's context
+            log.error("A plugin failed while it stopped", plugin=name, problem=repr(error))  # noqa: TRY400
+
+
+def _failed(name: str, hook: str, error: Exception) -> None:
+    log.error("A plugin failed at start; it is not used", plugin=name, hook=hook, problem=repr(error))
+
+
+def _own(point: EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == "waybridge"
 
 
 def _origin(point: EntryPoint) -> str:
