@@ -34,5 +34,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         import uvloop  # noqa: PLC0415 - an extra
     except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
+        runner = asyncio.run
+    else:
+        runner = uvloop.run
+    return runner(work)  # outside the handler: no traceback of the work names the missing extra
