@@ -123,10 +123,12 @@ class FollowingBus(Protocol):
     """A bus that brings other processes' events, too."""
 
     def follow(
-        self, arrived: Callable[[Sequence[Event]], Awaitable[Sequence[Event]]], returned: Callable[[], Awaitable[None]]
+        self,
+        arrived: Callable[[Sequence[Event], Sequence[int]], Awaitable[Sequence[Event]]],
+        returned: Callable[[], Awaitable[Sequence[Event]]],
     ) -> None:
-        """`arrived` takes other nodes' events over before any listener sees them; `returned` is called when the
-        bus is back after it was away.
+        """`arrived` takes other nodes' events over, and devices (by number) whose change was too long to send;
+        `returned` is called when events were missed, as after the bus was away. Both return what listeners are told.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Select, func, select, update
@@ -27,17 +27,24 @@ FixRow: TypeAlias = tuple[int, int, int, Fix]
 
 
 async def load(
-    conn: AsyncConnection, roster: Roster, default_policy: DefaultPolicy, device_ids: Sequence[int] | None = None
+    conn: AsyncConnection,
+    roster: Roster,
+    default_policy: DefaultPolicy,
+    device_ids: Sequence[int] | None = None,
+    newer: Collection[int] = (),
 ) -> None:
-    """Brings the roster's devices (all, or some) to what the database says."""
+    """Brings the roster's devices (all, or some) to what the database says.
+
+    `newer` may fill while this waits for the database: devices of which the roster knows more by then are left alone.
+    """
 
     def some(question: Select[Any], column: Any) -> Select[Any]:
         return question if device_ids is None else question.where(column.in_(device_ids))
 
-    newer = trips.alias("newer")
+    later = trips.alias("newer")
     newest_trips = select(trips).where(
-        ~select(newer.c.id)
-        .where(newer.c.source_id == trips.c.source_id, newer.c.started_us > trips.c.started_us)
+        ~select(later.c.id)
+        .where(later.c.source_id == trips.c.source_id, later.c.started_us > trips.c.started_us)
         .exists()
     )
     periods = select(sharing_periods).where(sharing_periods.c.kind == "source", sharing_periods.c.ended_us.is_(None))
@@ -48,6 +55,12 @@ async def load(
     trip_rows = (await conn.execute(some(newest_trips, trips.c.device_id))).all()
     ended_rows = (await conn.execute(some(_last_ends(), sharing_periods.c.device_id))).all()
     # From here on nothing waits, so that no reader ever sees half of it.
+    if newer:
+        device_rows = [row for row in device_rows if row.id not in newer]
+        source_rows, last_rows, period_rows, trip_rows, ended_rows = (
+            [row for row in rows if row.device_id not in newer]
+            for rows in (source_rows, last_rows, period_rows, trip_rows, ended_rows)
+        )
     for row in device_rows:
         device = roster.by_id(row.id) or roster.add_device(Device(row.id, row.instance_id, row.device_token))
         _fill_device(device, row)
@@ -72,9 +85,9 @@ def _last_ends() -> Select[Any]:
     """When the newest closed period of each source ended, where somebody's consent or an event began it."""
     ended = sharing_periods.c.ended_us
     return (
-        select(sharing_periods.c.source_id, func.max(ended).label("ended_us"))
+        select(sharing_periods.c.source_id, sharing_periods.c.device_id, func.max(ended).label("ended_us"))
         .where(sharing_periods.c.kind == "source", ended.is_not(None), sharing_periods.c.start_cause != "online")
-        .group_by(sharing_periods.c.source_id)
+        .group_by(sharing_periods.c.source_id, sharing_periods.c.device_id)
     )
 
 
@@ -84,7 +97,7 @@ def _fill_periods_and_trips(
     for row in ended_rows:
         source = roster.source_by_id(row.source_id)
         if source is not None:
-            source.last_ended_us = row.ended_us
+            source.last_ended_us = max(row.ended_us, source.last_ended_us or 0)  # one row a device that it was of
     for row in period_rows:
         source = roster.source_by_id(row.source_id)
         if source is not None:
@@ -128,6 +141,12 @@ async def device_ids_of(
 async def existing_devices(conn: AsyncConnection, device_ids: Sequence[int]) -> list[int]:
     """Which of these devices there are."""
     return list((await conn.execute(select(devices.c.id).where(devices.c.id.in_(device_ids)))).scalars())
+
+
+async def device_numbers(conn: AsyncConnection, after: int, most: int) -> list[int]:
+    """The numbers of the next devices behind one, in order."""
+    question = select(devices.c.id).where(devices.c.id > after).order_by(devices.c.id).limit(most)
+    return list((await conn.execute(question)).scalars())
 
 
 async def lock_devices(tx: Tx, device_ids: Sequence[int]) -> None:
