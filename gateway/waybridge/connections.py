@@ -83,9 +83,8 @@ class Connections:
     async def nodes(self) -> list[dict[str, Any]]:
         """The nodes and which connections each of them runs."""
         async with self._store.read() as conn:
-            known = await rows.every_node(conn)
+            known = await rows.every_node(conn, self._store.now_us())
             kept = await rows.every_connection(conn, self._vault)
-        now_us = self._store.now_us()
         mine = {
             runtime.policy.connection_id
             for runtime in self._supervisor.runtimes()
@@ -98,7 +97,7 @@ class Connections:
                 "version": node.version,
                 "started_at": iso_us(node.started_us),
                 "seen_at": iso_us(node.seen_us),
-                "alive": now_us - node.seen_us < 15_000_000,
+                "alive": node.silent_us < 15_000_000,
                 "self": node.node_id == self._supervisor.node.id,
                 "connections": sorted(
                     {row.connection_id for row in kept if row.owner_node == node.node_id}

@@ -34,6 +34,8 @@ log = structlog.get_logger("waybridge.supervisor")
 NATIVE = "native"
 BEAT_SECONDS = 3.0
 LEASE_US = 10_000_000
+WATCH_SECONDS, MARGIN_SECONDS = 0.25, 2.5
+"""How often leases are looked at, and how long before its end one is let go: longer than letting go takes."""
 FORGET_NODES_US = 24 * 3600 * 1_000_000
 
 
@@ -168,13 +170,15 @@ class Supervisor:
         await self._store.write(self._say_alive)
         await self.refresh()
         self._task = asyncio.create_task(self._beat(), name="supervisor")
+        self._watch = asyncio.create_task(self._watch_leases(), name="leases")
 
     async def close(self) -> None:
         """Stops all connections and hands them over at once."""
         self._detach()
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            self._watch.cancel()
+            await asyncio.gather(self._task, self._watch, return_exceptions=True)
         await asyncio.gather(*(each.close() for each in self.runtimes()))
         try:
             await self._store.write(self._leave)
@@ -183,7 +187,7 @@ class Supervisor:
 
     async def _leave(self, tx: Tx) -> None:
         await rows.release(tx, self.node.id)
-        await rows.node_gone(tx, self.node.id, tx.now_us - FORGET_NODES_US)
+        await rows.node_gone(tx, self.node.id, FORGET_NODES_US)
 
     async def refresh(self) -> None:
         """Brings what runs to what the database says: new ones start, changed ones restart, removed ones stop."""
@@ -304,7 +308,7 @@ class Supervisor:
                 await self._store.write(self._say_alive)
                 await self.refresh()
             except StoreUnavailable:
-                await self._halt_unowned()
+                log.debug("The database does not answer; leases run out by themselves")
 
     async def _say_alive(self, tx: Tx) -> None:
         await rows.node_seen(
@@ -330,21 +334,23 @@ class Supervisor:
             asked = time.monotonic()
             claim = partial(rows.claim, row_id=runtime.row_id, node_id=self.node.id, lease_us=LEASE_US)
             mine = await self._store.write(claim)
-            if mine:
+            if mine and time.monotonic() < asked + LEASE_US / 1e6 - MARGIN_SECONDS:
                 self._leases[runtime.row_id] = asked + LEASE_US / 1e6
                 runtime.start()
             else:
                 self._leases.pop(runtime.row_id, None)
                 await runtime.halt()
 
-    async def _halt_unowned(self) -> None:
-        """The database is down: what may be another node's by now is let go."""
-        if self._exclusive:
-            return
-        now = time.monotonic()
-        for runtime in self.runtimes():
-            if runtime.row_id and now > self._leases.get(runtime.row_id, 0.0) - BEAT_SECONDS:
-                await runtime.halt()
+    async def _watch_leases(self) -> None:
+        """Lets go of a connection before its lease ends, however long the database takes to answer."""
+        while not self._exclusive:
+            await asyncio.sleep(WATCH_SECONDS)
+            late = time.monotonic() + MARGIN_SECONDS
+            ending = [each for each in self.runtimes() if self._leases.get(each.row_id, late) < late]
+            for each in ending:
+                del self._leases[each.row_id]
+                log.warning("A lease could not be kept", connection=each.policy.connection_id)
+            await asyncio.gather(*(each.halt() for each in ending))
 
     async def _changed(self, runtime: Runtime) -> None:
         """Keeps a connection's new state and tells integrators of trouble and of its end."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import BigInteger, cast, delete, func, literal, or_, select, update
 
 from waybridge.store.tables import connections, nodes
 
@@ -174,8 +174,9 @@ async def keep_position(tx: Tx, row_id: int, last_position_us: int) -> None:
 async def claim(tx: Tx, row_id: int, node_id: str, lease_us: int) -> bool:
     """Takes or keeps the right to run a connection, until the lease ends; False when another node has it.
 
-    The database's one clock would be better; nodes' clocks only have to agree within the lease.
+    On PostgreSQL the database's clock decides, so that nodes' clocks need not agree.
     """
+    now_us = _shared_clock(tx.dialect, tx.now_us)
     change = (
         update(connections)
         .where(
@@ -183,12 +184,19 @@ async def claim(tx: Tx, row_id: int, node_id: str, lease_us: int) -> bool:
             or_(
                 connections.c.owner_node == node_id,
                 connections.c.owner_node.is_(None),
-                connections.c.lease_until_us < tx.now_us,
+                connections.c.lease_until_us < now_us,
             ),
         )
-        .values(owner_node=node_id, lease_until_us=tx.now_us + lease_us)
+        .values(owner_node=node_id, lease_until_us=now_us + lease_us)
     )
     return (await tx.conn.execute(change)).rowcount == 1
+
+
+def _shared_clock(dialect: str, now_us: int) -> Any:
+    """The time by whatever all nodes share: the database's clock, or that of the one machine that a file is on."""
+    if dialect == "postgresql":
+        return cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+    return literal(now_us, BigInteger)
 
 
 async def release(tx: Tx, node_id: str, row_id: int | None = None) -> None:
@@ -201,20 +209,26 @@ async def release(tx: Tx, node_id: str, row_id: int | None = None) -> None:
 
 async def node_seen(tx: Tx, *, node_id: str, name: str, version: str, started_us: int) -> None:
     """Says that a node lives."""
-    row = {"node_id": node_id, "name": name, "version": version, "started_us": started_us, "seen_us": tx.now_us}
+    seen_us = _shared_clock(tx.dialect, tx.now_us)
+    row = {"node_id": node_id, "name": name, "version": version, "started_us": started_us, "seen_us": seen_us}
     made = tx.insert(nodes).values(row)
     await tx.conn.execute(
-        made.on_conflict_do_update(index_elements=["node_id"], set_={"seen_us": tx.now_us, "version": version})
+        made.on_conflict_do_update(
+            index_elements=["node_id"], set_={"seen_us": made.excluded.seen_us, "version": version}
+        )
     )
 
 
-async def node_gone(tx: Tx, node_id: str, older_than_us: int) -> None:
-    """Forgets a node that stops, and those that were not seen for long."""
-    await tx.conn.execute(delete(nodes).where(or_(nodes.c.node_id == node_id, nodes.c.seen_us < older_than_us)))
+async def node_gone(tx: Tx, node_id: str, silent_us: int) -> None:
+    """Forgets a node that stops, and those that were not seen for so long."""
+    old = nodes.c.seen_us < _shared_clock(tx.dialect, tx.now_us) - silent_us
+    await tx.conn.execute(delete(nodes).where(or_(nodes.c.node_id == node_id, old)))
 
 
-async def every_node(conn: AsyncConnection) -> list[Row[Any]]:
-    return list(await conn.execute(select(nodes).order_by(nodes.c.started_us)))
+async def every_node(conn: AsyncConnection, now_us: int) -> list[Row[Any]]:
+    """The nodes, with `silent_us`: how long each has not been seen, by the clock that wrote it down."""
+    silent = (_shared_clock(conn.dialect.name, now_us) - nodes.c.seen_us).label("silent_us")
+    return list(await conn.execute(select(nodes, silent).order_by(nodes.c.started_us)))
 
 
 async def reseal(tx: Tx, vault: Vault) -> int:
