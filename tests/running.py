@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from waybridge.app import House
+    from waybridge.house import House
 
 SOAK = os.environ.get("SOAK_TESTS") == "1"
 

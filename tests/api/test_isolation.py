@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from waybridge.app import Endpoints
+
 OTHERS = {"device_token": "van-1", "group_id": "seeded"}
 NEVER = {
     "device_token": "never-seen",
@@ -75,7 +77,7 @@ async def _bytes(site, method: str, path: str, body: Any) -> tuple[int, bytes]:
 async def test_another_instances_objects_read_like_ids_that_never_existed(site, query):
     others = await _plant(site)
     checked = 0
-    for operation in site.running.house.operations():
+    for operation in Endpoints(site.running.house).operations():
         names = re.findall(r"\{(\w+)\}", operation.path)
         name = f"{operation.method} {operation.path}"
         if operation.scope is None or operation.websocket or not names or not set(names) <= others.keys():
@@ -99,7 +101,7 @@ async def test_another_instances_objects_read_like_ids_that_never_existed(site, 
 
 async def test_lists_of_another_instance_are_no_instance_at_all(site):
     await _plant(site)
-    for operation in site.running.house.operations():
+    for operation in Endpoints(site.running.house).operations():
         if operation.scope is None or "{" in operation.path or operation.instance in ("none", "optional"):
             continue
         foreign = await _bytes(site, operation.method, f"{operation.path}?instance_id=other", None)
@@ -112,7 +114,7 @@ async def test_lists_of_another_instance_are_no_instance_at_all(site):
 async def test_nothing_of_another_instance_stands_in_any_list(site):
     others = await _plant(site)
     await site.push({"device_token": "mine", "timestamp": time.time()})
-    for operation in site.running.house.operations():
+    for operation in Endpoints(site.running.house).operations():
         if operation.scope is None or operation.websocket or "{" in operation.path or operation.method != "GET":
             continue
         query = "" if operation.instance == "none" else "?instance_id=acme"

@@ -200,7 +200,7 @@ async def test_stopping_ends_viewers_with_1001(tmp_path: Path) -> None:
             await ws.receive_json(timeout=3)
         reading = [asyncio.create_task(last_code(ws)) for ws in (viewer, fleet, streaming)]
         began = time.monotonic()
-        await gateway.house.close_sockets(None)  # type: ignore[arg-type]
+        await gateway.house.close_sockets()
         assert await asyncio.gather(*reading) == [1001] * 3
         assert time.monotonic() - began < 2
 

@@ -18,8 +18,8 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, FrameLocator, Locator, Page, async_playwright
 
 import waybridge
-from waybridge.app import House
 from waybridge.cli.serve import serving
+from waybridge.house import House
 from waybridge.settings import Settings
 
 HELSINKI = Path(waybridge.__file__).parent / "demo_data" / "helsinki.pmtiles"

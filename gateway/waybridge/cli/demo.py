@@ -22,7 +22,7 @@ from waybridge.provider import Demo, DemoSite
 from waybridge.settings import load
 
 if TYPE_CHECKING:
-    from waybridge.app import House
+    from waybridge.house import House
     from waybridge.roster import Device
 
 log = structlog.get_logger("waybridge.demo")

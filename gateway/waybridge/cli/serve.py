@@ -17,9 +17,10 @@ from aiohttp import web
 
 from waybridge import logs
 from waybridge.api.guard import GuardedRunner
-from waybridge.app import House, make_app
+from waybridge.app import make_app
 from waybridge.cli.common import load_settings, run
 from waybridge.errors import ConfigurationError
+from waybridge.house import House
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
