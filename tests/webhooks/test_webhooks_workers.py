@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from aiohttp import web
 from sqlalchemy import delete, func, select
 from webhooks_harness import Clock, Receiver, deliver, emit, make, settings, state_of, subscribe
 
+from waybridge.errors import StoreUnavailable
 from waybridge.metrics import REGISTRY
-from waybridge.store import tables
+from waybridge.store import deliveries, tables
 from waybridge.store.engine import Store, Tx
 from waybridge.webhooks import Webhooks, delivery, dispatch
 
@@ -181,3 +184,70 @@ async def test_what_waits_and_what_was_tried_is_measured(
     assert REGISTRY.get_sample_value("waybridge_webhook_oldest_seconds") == 3.0
     assert REGISTRY.get_sample_value("waybridge_webhook_running") == 0
     assert (counted("delivered"), counted("limited")) == (before[0] + 1, before[1] + 1)
+
+
+async def test_what_ended_while_the_database_was_away_is_written_down_when_it_is_back(
+    webhooks: Webhooks, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = await subscribe(webhooks, receiver.url)
+    event_id = await emit(store, device_token="van-1")
+    following = await emit(store, device_token="van-1")
+    await webhooks.dispatcher.expand()
+    write, away = store.write, asyncio.Event()
+
+    async def gone_after_the_claim(*unit: Any, **how: Any) -> Any:
+        if away.is_set():
+            raise StoreUnavailable("the database does not answer")
+        return await write(*unit, **how)
+
+    async def fall(_request: web.Request) -> web.Response:
+        away.set()
+        return web.Response(status=200)
+
+    receiver.answers = [fall]
+    monkeypatch.setattr(store, "write", gone_after_the_claim)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await webhooks.deliverer.drain()
+    assert receiver.ids == [event_id]
+
+    monkeypatch.undo()
+    await webhooks.deliverer.drain()
+    assert receiver.ids == [event_id, following]
+    states = await state_of(webhooks, subscription)
+    assert [(each["state"], each["attempt_count"]) for each in states] == [("delivered", 1), ("delivered", 1)]
+
+
+async def test_nothing_is_asked_of_the_backlog_of_a_target_whose_slots_are_taken(
+    store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhooks = make(store, settings())
+    hanging = await subscribe(webhooks, receiver.url + "/hang")
+    well = await subscribe(webhooks, receiver.url + "/well")
+    release, asked = asyncio.Event(), []
+    claim = deliveries.claim
+
+    async def watched(tx: Tx, slots: Mapping[str, int], *more: Any) -> Any:
+        asked.append(dict(slots))
+        return await claim(tx, slots, *more)
+
+    async def hold(request: web.Request) -> web.Response:
+        if request.path == "/hook/hang":
+            await release.wait()
+        return web.Response(status=200)
+
+    receiver.default = hold
+    monkeypatch.setattr(deliveries, "claim", watched)
+    for number in range(100):
+        await emit(store, device_token=f"van-{number}")
+    await webhooks.dispatcher.expand()
+    running = asyncio.create_task(webhooks.deliverer.drain())
+    await receiver.until(16 + 100)
+
+    assert sum(each.path == "/hook/hang" for each in receiver.received) == 16
+    assert [each for each in asked if hanging["id"] in each] == asked[:1]
+    assert sum(well["id"] in each for each in asked) > 1
+    release.set()
+    await running
+    assert len(receiver.received) == 200
+    await webhooks.close()

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import BigInteger, bindparam, delete, exists, func, or_, select, text, union_all, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Integer,
+    Text,
+    any_,
+    bindparam,
+    column,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 
 from waybridge.store.engine import new_id
 from waybridge.store.tables import attempts, deliveries, outbox, subscriptions
@@ -14,7 +32,7 @@ from waybridge.store.webhooks import PARKED, TOLD, Told, order_lock, start_next,
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from sqlalchemy import Subquery
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from waybridge.store.engine import Tx
@@ -95,45 +113,43 @@ async def due_heads(conn: AsyncConnection) -> list[Head]:
 async def claim(tx: Tx, slots: Mapping[str, int], claim_id: str, lease_until_us: int) -> list[Claimed]:
     """Takes due deliveries, for each subscription at the most so many, longest due first.
 
-    A claimed delivery becomes due again when its lease ends, so a claim that nobody ends is taken anew.
+    A claimed delivery becomes due again when its lease ends, so a claim that nobody ends is taken anew. It reads
+    the beginning of each subscription's index of what waits and nothing else, however much waits there.
     """
     if not slots:
         return []
-    found = await tx.conn.execute(
-        union_all(*(select(each.c.id) for each in (_due(tx.now_us, *slot) for slot in slots.items())))
-    )
-    ids = sorted(found.scalars())
-    rows = (
-        await tx.conn.execute(
-            select(deliveries.c.id, deliveries.c.subscription_id, deliveries.c.order_key, deliveries.c.attempts,
-                   deliveries.c.outbox_id)
-            .where(deliveries.c.id.in_(ids), text(_PENDING), deliveries.c.next_us <= tx.now_us)
-            .order_by(deliveries.c.next_us, deliveries.c.id)
-            .with_for_update(skip_locked=True)
-        )
-    ).all() if ids else []  # fmt: skip
-    if not rows:
+    found = (await tx.conn.execute(*_due(tx, slots))).all()
+    left = dict(slots)
+    taken = []
+    for row in found:
+        if left[row.subscription_id] > 0:
+            left[row.subscription_id] -= 1
+            taken.append(row)
+    if not taken:
         return []
     await tx.conn.execute(
         update(deliveries)
-        .where(deliveries.c.id.in_([row.id for row in rows]))
+        .where(among(tx, deliveries.c.id, [row[0] for row in taken]))
         .values(next_us=lease_until_us, lease_us=lease_until_us, claim_id=claim_id)
     )
-    events = {
-        event.id: told_of(event)
-        for event in await tx.conn.execute(select(*TOLD).where(outbox.c.id.in_({row.outbox_id for row in rows})))
-    }
     return [
         Claimed(
-            id=row.id,
+            id=row[0],
             subscription_id=row.subscription_id,
             order_key=row.order_key,
             attempts=row.attempts,
             claim_id=claim_id,
-            event=events.get(row.outbox_id),
+            event=None if row[_CLAIMED] is None else told_of(row[_CLAIMED:]),
         )
-        for row in rows
+        for row in taken
     ]
+
+
+def among(tx: Tx, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Whether a column has one of these values, said so that PostgreSQL prepares the question once for any number."""
+    if tx.dialect == "postgresql":
+        return column == any_(literal(values, ARRAY(column.type)))
+    return column.in_(values)
 
 
 async def settle(tx: Tx, ended: Sequence[Ended]) -> list[Ended]:
@@ -146,7 +162,7 @@ async def settle(tx: Tx, ended: Sequence[Ended]) -> list[Ended]:
         await order_lock(tx, shared=True)
     rows = await tx.conn.execute(
         select(deliveries.c.id, deliveries.c.claim_id)
-        .where(deliveries.c.id.in_([each.claimed.id for each in ended]), text(_PENDING))
+        .where(among(tx, deliveries.c.id, [each.claimed.id for each in ended]), text(_PENDING))
         .order_by(deliveries.c.id)
         .with_for_update()
     )
@@ -162,20 +178,17 @@ async def settle(tx: Tx, ended: Sequence[Ended]) -> list[Ended]:
 
 async def note_health(tx: Tx, well: Collection[str], failing: Collection[str]) -> None:
     """Remembers since when subscriptions have seen nothing but failures."""
-    if well:
-        await tx.conn.execute(
-            update(subscriptions)
-            .where(subscriptions.c.id == bindparam("b_id"), subscriptions.c.failing_since_us.is_not(None))
-            .values(failing_since_us=None),
-            [{"b_id": each} for each in sorted(well)],
-        )
-    if failing:
-        await tx.conn.execute(
-            update(subscriptions)
-            .where(subscriptions.c.id == bindparam("b_id"), subscriptions.c.failing_since_us.is_(None))
-            .values(failing_since_us=bindparam("b_now", type_=BigInteger)),
-            [{"b_id": each, "b_now": tx.now_us} for each in sorted(failing)],
-        )
+    for ids, since_us, known in (
+        (well, None, subscriptions.c.failing_since_us.is_not(None)),
+        (failing, tx.now_us, subscriptions.c.failing_since_us.is_(None)),
+    ):
+        if ids:
+            changed = select(subscriptions.c.id).where(among(tx, subscriptions.c.id, sorted(ids)), known)
+            await tx.conn.execute(
+                update(subscriptions)
+                .where(subscriptions.c.id.in_(changed.order_by(subscriptions.c.id).with_for_update()))
+                .values(failing_since_us=since_us)
+            )
 
 
 async def failing_too_long(conn: AsyncConnection, since_us: int, tried: Collection[str]) -> list[str]:
@@ -273,14 +286,69 @@ _END = (
 )
 
 
-def _due(now_us: int, subscription_id: str, limit: int) -> Subquery:
+_TAKEN = (deliveries.c.id, deliveries.c.subscription_id, deliveries.c.order_key, deliveries.c.attempts)
+_CLAIMED = len(_TAKEN)
+_WANTED = (
+    select(*_TAKEN, *TOLD)
+    .where(text(_PENDING), deliveries.c.next_us <= bindparam("now_us", type_=BigInteger))
+    .order_by(deliveries.c.next_us, deliveries.c.id)
+)
+
+
+def _due(tx: Tx, slots: Mapping[str, int]) -> tuple[Select[Any], dict[str, Any]]:
+    """The question for what `claim` takes, in the dialect's own form of "the first few of each"."""
+    if tx.dialect == "postgresql":
+        return _DUE_POSTGRESQL, {
+            "now_us": tx.now_us,
+            "ids": list(slots),
+            "rooms": list(slots.values()),
+        }
+    return _DUE_SQLITE, {"now_us": tx.now_us, "ids": json.dumps(list(slots)), "room": max(slots.values())}
+
+
+def _firsts(subscription_id: ColumnElement[str], room: ColumnElement[int]) -> Select[tuple[int]]:
+    head = deliveries.alias("head")
     return (
-        select(deliveries.c.id)
-        .where(deliveries.c.subscription_id == subscription_id, text(_PENDING), deliveries.c.next_us <= now_us)
-        .order_by(deliveries.c.next_us)
-        .limit(limit)
-        .subquery()
+        select(head.c.id)
+        .where(
+            head.c.subscription_id == subscription_id,
+            text("head.state = 'pending'"),
+            head.c.next_us <= bindparam("now_us", type_=BigInteger),
+        )
+        .order_by(head.c.next_us)
+        .limit(room)
     )
+
+
+def _due_postgresql() -> Select[Any]:
+    slots = (
+        func.unnest(bindparam("ids", type_=ARRAY(Text)), bindparam("rooms", type_=ARRAY(Integer)))
+        .table_valued(column("id", Text), column("room", Integer), name="slots")
+        .render_derived()
+    )
+    firsts = _firsts(slots.c.id, slots.c.room).lateral("firsts")
+    return (
+        _WANTED.select_from(slots)
+        .join(firsts, true())
+        .join(deliveries, deliveries.c.id == firsts.c.id)
+        .outerjoin(outbox, outbox.c.id == deliveries.c.outbox_id)
+        .with_for_update(of=deliveries, skip_locked=True)
+    )
+
+
+def _due_sqlite() -> Select[Any]:
+    """Without LATERAL a limit of each one's own cannot be said: the largest serves for all."""
+    slots = func.json_each(bindparam("ids", type_=Text)).table_valued(column("value", Text), name="slots")
+    firsts = _firsts(slots.c.value, bindparam("room", type_=Integer)).correlate(slots)
+    return (
+        _WANTED.select_from(slots)
+        .join(deliveries, deliveries.c.id.in_(firsts))
+        .outerjoin(outbox, outbox.c.id == deliveries.c.outbox_id)
+    )
+
+
+_DUE_POSTGRESQL = _due_postgresql()
+_DUE_SQLITE = _due_sqlite()
 
 
 def _ended(each: Ended, now_us: int) -> dict[str, Any]:

@@ -333,7 +333,7 @@ async def deliveries_of(
     return total, rows, tried
 
 
-def told_of(row: Row[Any]) -> Told:
+def told_of(row: Sequence[Any]) -> Told:
     """The event of a row of `TOLD`'s columns."""
     return Told(**dict(zip(Told.__slots__, row, strict=True)))
 

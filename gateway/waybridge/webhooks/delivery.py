@@ -2,17 +2,18 @@
 
 Promise: at least once, with the same id and bytes each time. A claim is a short transaction with a lease; a
 process that dies leaves its claims to whoever comes after the lease. First attempts of one subscription and
-device go out one after the other; retries hold up nobody. Each slot takes its own next delivery when it is
-free, so that a slow target holds only its own slots.
+device go out one after the other; retries hold up nobody. One transaction after the other writes down all
+attempts that ended meanwhile, sets free what waited for them and claims anew for the slots that are free, so that
+a slow target holds only its own slots and costs the others nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import secrets
 import time
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from waybridge.webhooks.events import OPERATIONS
 from waybridge.webhooks.schedule import HOUR_US, SECOND_US, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from waybridge.settings import WebhookSettings
     from waybridge.store.engine import Store, Tx
@@ -41,7 +42,7 @@ SLOTS = 256
 """Attempts of one process at once; more wait in the database."""
 AT_ONCE = 16
 """Attempts at one target at once."""
-RECORDED = 100
+RECORDED = 512
 """Attempts that one transaction writes down."""
 LOOK_SECONDS = 1.0
 """How often a worker looks for what no wake-up told of (other nodes' work, leases that ended)."""
@@ -74,8 +75,9 @@ class Deliverer:
         self._disable_after_us = round(settings.disable_after_hours * HOUR_US)
         self._wake = asyncio.Event()
         self._running: dict[asyncio.Task[None], Claimed] = {}
-        self._ended: dict[int, Ended] = {}
-        self._recording = asyncio.Lock()
+        self._ended: list[Ended] = []
+        self._rounds = asyncio.Lock()
+        self._next_us: int | None = None
         self._turn = 0
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -101,9 +103,17 @@ class Deliverer:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        if left:
+        ended, self._ended = self._ended, []
+
+        async def unit(tx: Tx) -> None:
+            if ended:
+                await record(tx, ended, self._disable_after_us)
+            if left:
+                await rows.give_back(tx, list(left.values()))
+
+        if ended or left:
             with contextlib.suppress(StoreUnavailable):  # their leases end by themselves
-                await self._store.write(lambda tx: rows.give_back(tx, list(left.values())))
+                await self._store.write(unit)
 
     def wake(self) -> None:
         """Something may be due now."""
@@ -111,8 +121,8 @@ class Deliverer:
 
     async def drain(self) -> None:
         """Attempts everything that is due now and returns when nothing is (instead of `start`)."""
-        while await self._claim() or self._running:
-            if self._running:
+        while await self._round() or self._running or self._ended:
+            if self._running and not self._ended:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     @property
@@ -126,15 +136,16 @@ class Deliverer:
             self._wake.clear()
             pause = LOOK_SECONDS
             try:
-                if await self._claim():
+                if await self._round():
                     continue
-                pause = await self._until_next()
+                if self._next_us is not None:
+                    pause = min(pause, max(0.0, (self._next_us - self._store.now_us()) / SECOND_US))
             except StoreUnavailable as error:
                 if not down:
                     log.warning("Deliveries wait: the database does not answer", error=str(error))
                 down, pause = True, DOWN_SECONDS
             except Exception:
-                log.exception("Deliveries could not be claimed")
+                log.exception("Deliveries could not be claimed or written down; their leases end")
                 pause = DOWN_SECONDS
             else:
                 if down:
@@ -144,37 +155,54 @@ class Deliverer:
                 async with asyncio.timeout(0 if self._closing else pause):
                     await self._wake.wait()
 
-    async def _until_next(self) -> float:
-        """Seconds until something else is due; what is due but kept back waits for a wake-up."""
-        now_us = self._store.now_us()
-        async with self._store.read() as conn:
-            due = [head.next_us for head in await rows.due_heads(conn)]
-        return min([LOOK_SECONDS, *((each - now_us) / SECOND_US for each in due if each > now_us)])
+    async def _round(self) -> int:
+        """Writes down what ended, claims a delivery for each free slot that has one; how many rows that were.
 
-    async def _claim(self) -> int:
-        """Claims a delivery for each free slot that has one, and begins the attempts; how many."""
-        free = self._slots - len(self._running)
-        if free <= 0:
-            return 0
+        What cannot be written down because the database is away is kept for the next round; if it comes too late
+        the lease is over, and the word of an attempt whose claim was lost counts nothing.
+        """
+        async with self._rounds:
+            ended = self._ended[:RECORDED]
+            if not ended and not await self._anything_due():
+                return 0
+            try:
+                claimed, subscriptions, self._next_us = await self._store.write(partial(self._written, ended))
+            except StoreUnavailable:
+                raise
+            except Exception:
+                del self._ended[: len(ended)]
+                raise
+            del self._ended[: len(ended)]
+            for each in claimed:
+                self._begin(each, subscriptions[each.subscription_id])
+        return len(ended) + len(claimed)
+
+    async def _written(
+        self, ended: Sequence[Ended], tx: Tx
+    ) -> tuple[Sequence[Claimed], Mapping[str, Subscription], int | None]:
+        """A round's transaction: (claims, their subscriptions, when the next delivery falls due)."""
+        if ended:
+            await record(tx, ended, self._disable_after_us)
+        if self._closing:
+            return [], {}, None
+        heads = await rows.due_heads(tx.conn)
+        taken = await rows.claim(tx, self._shares(heads), secrets.token_hex(8), tx.now_us + self._lease_us)
+        return (
+            taken,
+            await subscriptions_by_id(tx.conn, {each.subscription_id for each in taken}),
+            _next_us(heads, tx.now_us),
+        )
+
+    async def _anything_due(self) -> bool:
+        """Whether a free slot would find something, asked without keeping the writer."""
         async with self._store.read() as conn:
             heads = await rows.due_heads(conn)
-        slots = self._shares(heads, free)
-        if not slots:
-            return 0
-        claim_id = secrets.token_hex(8)
+        self._next_us = _next_us(heads, self._store.now_us())
+        return bool(self._shares(heads))
 
-        async def unit(tx: Tx) -> tuple[list[Claimed], dict[str, Subscription]]:
-            taken = await rows.claim(tx, slots, claim_id, tx.now_us + self._lease_us)
-            return taken, await subscriptions_by_id(tx.conn, {each.subscription_id for each in taken})
-
-        claimed, subscriptions = await self._store.write(unit)
-        for each in claimed:
-            self._begin(each, subscriptions[each.subscription_id])
-        return len(claimed)
-
-    def _shares(self, heads: Sequence[Head], free: int) -> dict[str, int]:
+    def _shares(self, heads: Sequence[Head]) -> dict[str, int]:
         """Free slots for the subscriptions that have something due: as equal as their targets allow."""
-        now_us = self._store.now_us()
+        now_us, free = self._store.now_us(), self._slots - len(self._running)
         due = [head for head in heads if head.next_us <= now_us]
         room: dict[str, int] = {}
         for head in due:
@@ -213,7 +241,7 @@ class Deliverer:
         event = claimed.event
         if event is None or not subscription.is_active:
             self._targets.forget(target)
-            await self._record(_dropped(claimed, self._store.now_us()))
+            self._ended.append(_dropped(claimed, self._store.now_us()))
             return
         began = time.monotonic()
         if not claimed.attempts:
@@ -236,29 +264,7 @@ class Deliverer:
                 outcome=outcome.value,
                 status=ended.status,
             )
-        await self._record(ended)
-
-    async def _record(self, ended: Ended) -> None:
-        """Writes down how an attempt ended; attempts that end meanwhile share the next transaction."""
-        self._ended[ended.claimed.id] = ended
-        while True:
-            async with self._recording:
-                if ended.claimed.id not in self._ended:
-                    return
-                batch = list(itertools.islice(self._ended.values(), RECORDED))
-                for each in batch:
-                    del self._ended[each.claimed.id]
-                await self._write(batch)
-
-    async def _write(self, batch: Sequence[Ended]) -> None:
-        give_up = time.monotonic() + self._lease_us / SECOND_US
-        while True:
-            try:
-                return await self._store.write(lambda tx: record(tx, batch, self._disable_after_us))
-            except StoreUnavailable:
-                if time.monotonic() > give_up:  # the leases are over: somebody attempts them again
-                    raise
-                await asyncio.sleep(DOWN_SECONDS)
+        self._ended.append(ended)
 
 
 async def record(tx: Tx, batch: Sequence[Ended], disable_after_us: int) -> None:
@@ -299,6 +305,11 @@ async def disable(tx: Tx, subscription_id: str, reason: str) -> None:
         tx.after_commit(
             lambda: log.warning("A webhook was switched off", subscription_id=subscription_id, reason=reason)
         )
+
+
+def _next_us(heads: Sequence[Head], now_us: int) -> int | None:
+    """When the next of them falls due; what is due already but kept back waits for a wake-up."""
+    return min((head.next_us for head in heads if head.next_us > now_us), default=None)
 
 
 def _dropped(claimed: Claimed, now_us: int) -> Ended:
