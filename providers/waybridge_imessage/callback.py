@@ -49,7 +49,7 @@ class Callback:
     async def _ensure(self, target: str) -> None:
         kept = await self._context.state.get(CALLBACK)
         own = kept if isinstance(kept, dict) else {}
-        listed = await self._linq.subscriptions()
+        listed = await self._listed()
         registered = next((one for one in listed if one.get("id") == own.get("id")), None) if own else None
         if registered is not None:
             await self._repair(str(own["id"]), registered, target)
@@ -68,6 +68,15 @@ class Callback:
         secrets = [secret, *own.get("secrets", [])][:2]
         await self._context.state.put(CALLBACK, {"id": subscription, "secrets": secrets})
         self._context.log.info("The webhook is registered at Linq", subscription_id=subscription)
+
+    async def _listed(self) -> list[dict[str, Any]]:
+        """What is registered; nothing where the vendor does not list it, so that the callback is registered anyhow."""
+        try:
+            return await self._linq.subscriptions()
+        except Refused as refusal:
+            if refusal.code:
+                raise
+            return []
 
     async def _repair(self, subscription: str, registered: dict[str, Any], target: str) -> None:
         wanted: dict[str, Any] = {

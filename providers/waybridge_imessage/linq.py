@@ -66,9 +66,9 @@ class Linq:
         self._clock = context.clock
         self._slots = asyncio.Semaphore(CONCURRENT_READS)
 
-    async def location(self, chat: str) -> Reading:
+    async def location(self, chat: str, *, tries: int = TRIES) -> Reading:
         """Where the people of a chat are who share with us."""
-        reply = await self._read(f"/v3/chats/{_segment(chat)}/location", GEO_JSON)
+        reply = await self._read(f"/v3/chats/{_segment(chat)}/location", GEO_JSON, tries=tries)
         try:
             return parse_reading(reply.body, self._clock.now())
         except NotUnderstood as error:

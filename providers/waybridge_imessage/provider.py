@@ -52,10 +52,21 @@ class IMessage(Provider[IMessageSettings]):
         self._asker = Asker(settings, context, self._linq)
 
     async def check(self) -> None:
+        """Proves the key by the list of webhooks; where there is none to be had, by reading a chat."""
         try:
             await self._linq.subscriptions(tries=1)
         except Refused as refusal:
-            if not refusal.code:  # the vendor's errors have one; without it something else answers there
+            if not refusal.code:  # the vendor's errors have one; without it something else may answer there
+                await self._check_by_reading()
+
+    async def _check_by_reading(self) -> None:
+        if not self.settings.chats:
+            self.context.log.warning("The vendor lists no webhooks, and without `chats` nothing else proves the key")
+            return
+        try:
+            await self._linq.location(self.settings.chats[0], tries=1)
+        except Refused as refusal:
+            if not refusal.code:
                 raise SourceUnavailable(f"there is no Linq API at base_url: {refusal}") from refusal
 
     async def stream(self) -> AsyncIterator[Report | Batch]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 
 from waybridge import CredentialsRejected, SourceUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from imessage_harness import Gateway
 
     from waybridge_imessage.simulator import LinqSimulator
@@ -112,9 +116,52 @@ async def test_check_tells_a_wrong_key_from_a_vendor_in_trouble(door: Gateway, l
 
 
 async def test_check_says_that_something_else_answers_at_the_address(door: Gateway, linq: LinqSimulator) -> None:
-    provider = door.connect(api_key=linq.api_key, base_url=linq.base_url.replace("/partner", "/elsewhere"))
+    elsewhere = linq.base_url.replace("/partner", "/elsewhere")
+    provider = door.connect(api_key=linq.api_key, base_url=elsewhere, chats=[linq.add_chat(ANNA)])
     with pytest.raises(SourceUnavailable, match="no Linq API"):
         await provider.check()
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_a_vendor_that_lists_no_webhooks_is_proved_by_reading(door: Gateway, status: int) -> None:
+    """An account, or a vendor in front of it, may offer locations and no more."""
+    made: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/v3/webhook-subscriptions"):
+            if request.method == "POST" and status == 405:
+                made.append((await request.json())["target_url"])
+                return web.json_response({"id": "w1", "signing_secret": "whsec_" + "c2VjcmV0" * 4}, status=201)
+            return web.Response(status=status, text="no such thing")
+        if request.headers["Authorization"] != "Bearer key":
+            return web.json_response({"error": {"status": 401, "code": 2004, "message": "no"}}, status=401)
+        return web.json_response({"success": True, "data": {"type": "FeatureCollection", "features": []}})
+
+    async with vendor(answer) as base_url:
+        await door.connect(api_key="key", base_url=base_url, chats=["c1"]).check()
+        await door.connect(api_key="key", base_url=base_url).check()
+        with pytest.raises(CredentialsRejected):
+            await door.connect(api_key="wrong", base_url=base_url, chats=["c1"]).check()
+        door.connect(api_key="key", base_url=base_url, subscribe=True)
+        door.start()
+        await door.quiet()
+    assert len(made) == (status == 405)
+
+
+@asynccontextmanager
+async def vendor(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """Another vendor's server on loopback; the address of its API."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
 
 
 async def test_reading_goes_on_while_registering_fails(door: Gateway, linq: LinqSimulator) -> None:
