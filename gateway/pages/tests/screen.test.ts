@@ -48,6 +48,13 @@ describe('the screen', () => {
     expect(stale.driver?.line).toMatch(/^Last seen 4\s?min/)
   })
 
+  it('misses an arrival time where one is to be expected alone', () => {
+    const old = { eta_seconds: null, stale: true }
+    expect(screen(old).headline.text).toBe(en.noEtaTitle)
+    expect(screen({ ...old, destination: null }).headline.text).toBe(en.pausedTitle)
+    expect(screen({ eta_seconds: null }, 240).headline.text).toBe(en.pausedTitle)
+  })
+
   it('shows what the link hides nowhere', () => {
     const bare = screen({ driver: { latitude: 1, longitude: 2, heading: null, speed: null }, eta_seconds: null, destination: null, notes: null, recipient_name: null, order_id: null })
     expect(bare).toMatchObject({ speed: null, heading: null, destination: null, notes: null, greeting: null, order: null })

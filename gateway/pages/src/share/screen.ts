@@ -109,7 +109,7 @@ export class Director {
       if (session.stage === 'on_trip') return [t.onTripTitle, t.onTripText]
       return [t.waitingTitle, t.waitingText]
     }
-    if (stale) return [state.hadEta ? t.noEtaTitle : t.pausedTitle, t.staleText]
+    if (stale) return [(state.hadEta ?? session.destination !== null) ? t.noEtaTitle : t.pausedTitle, t.staleText]
     if (seconds !== null) {
       const arrival = fill(t.estimatedArrival, { time: format.clock(this.arrival(nowMs + seconds * 1000)) })
       if (seconds < ARRIVING_NOW_S) return [t.arrivingNow, arrival]

@@ -13,8 +13,8 @@ export interface State {
   session: Session | null
   /** countdown: this many seconds from this server time */
   eta: { seconds: number; atMs: number } | null
-  /** whether an arrival time was ever shown: a stale one is then said to be missing */
-  hadEta: boolean
+  /** whether the last live fix came with an arrival time: a stale one is then said to be missing; null before any */
+  hadEta: boolean | null
   /** server clock minus this device's clock */
   skewMs: number
   card: Card | null
@@ -27,7 +27,7 @@ export type Happening =
   | { type: 'card'; card: Card | null }
 
 export function initial(skewMs: number): State {
-  return { connection: 'connecting', session: null, eta: null, hadEta: false, skewMs, card: null }
+  return { connection: 'connecting', session: null, eta: null, hadEta: null, skewMs, card: null }
 }
 
 /** Pure: the next state after something happened. Nothing follows an end. */
@@ -62,7 +62,7 @@ export function etaSeconds(state: State, nowMs: number): number | null {
 
 /** After an end nothing personal stays, neither in the state nor, as the view draws only that, on the screen. */
 function wiped(state: State, card: Card): State {
-  return { ...state, session: null, eta: null, hadEta: false, card }
+  return { ...state, session: null, eta: null, hadEta: null, card }
 }
 
 function withSession(state: State, session: Session, localMs: number): State {
@@ -111,7 +111,7 @@ function withStage(session: Session, stage: Stage): Session {
 }
 
 /** The estimate belongs to the fix, so it counts down from the fix's time: the same fix sent twice does not restart it. */
-function withEta(state: State, { etaSeconds: seconds, fix }: Session): State {
-  if (seconds === null || fix === null) return { ...state, eta: null }
+function withEta(state: State, { etaSeconds: seconds, fix, stale }: Session): State {
+  if (seconds === null || fix === null) return { ...state, eta: null, hadEta: fix === null || stale ? state.hadEta : false }
   return { ...state, eta: { seconds, atMs: fix.timestamp * 1000 }, hadEta: true }
 }
