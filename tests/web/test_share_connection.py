@@ -13,7 +13,7 @@ from playwright.async_api import BrowserContext, expect
 
 from waybridge.web import site
 
-from .kit import Gateway, Watch, Wire, open_map, running, state
+from .kit import FOR_AXE, Gateway, Watch, Wire, axe, open_map, running, state
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 FAST_MS = 60
@@ -103,6 +103,7 @@ async def test_a_dropped_connection_comes_back_by_itself(hasty: tuple[Gateway, W
     assert "lost" not in await watch.page.evaluate("window.__states")
 
 
+@pytest.mark.parametrize("options", [FOR_AXE])
 async def test_after_five_attempts_the_page_asks_and_try_again_recovers(
     hasty: tuple[Gateway, Wire], watch: Watch
 ) -> None:
@@ -116,6 +117,7 @@ async def test_after_five_attempts_the_page_asks_and_try_again_recovers(
     await expect(watch.page.locator("#card-title")).to_have_text("Connection lost")
     assert len([url for url in attempts if "/api/v1/share/" in url]) == 5
     assert await watch.page.evaluate("document.getElementById('page').inert")
+    assert await axe(watch.page) == []
     await wire.mend()
     await watch.page.get_by_role("button", name="Try again").click()
     await state(watch.page, "live")
@@ -146,6 +148,7 @@ async def test_the_page_says_when_the_phone_is_offline(gateway: Gateway, context
     await state(watch.page, "live")
 
 
+@pytest.mark.parametrize("options", [FOR_AXE])
 async def test_too_many_requests_show_a_card_that_waits(tmp_path: Path, watch: Watch) -> None:
     async with running(tmp_path, limits={"public_requests_per_minute": 1}) as gateway:
         session = await gateway.live_share()
@@ -153,6 +156,7 @@ async def test_too_many_requests_show_a_card_that_waits(tmp_path: Path, watch: W
         await watch.page.goto(session["share_url"])
         await expect(watch.page.locator("#card-title")).to_have_text("Too many requests")
         await expect(watch.page.locator("#card-wait")).to_have_text(re.compile(r"Trying again in \d+"))
+        assert await axe(watch.page) == []
 
 
 async def test_a_hundred_viewers_of_one_link_all_see_the_same(gateway: Gateway) -> None:

@@ -11,7 +11,20 @@ from typing import Any
 import pytest
 from playwright.async_api import expect
 
-from .kit import DESTINATION, STATION, Gateway, Watch, centre_of, open_map, running, state, until, varied
+from .kit import (
+    DESTINATION,
+    FOR_AXE,
+    STATION,
+    Gateway,
+    Watch,
+    axe,
+    centre_of,
+    open_map,
+    running,
+    state,
+    until,
+    varied,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 FAST_MS = 60
@@ -247,6 +260,7 @@ async def test_the_map_survives_a_lost_context_and_a_dead_worker(gateway: Gatewa
     assert watch.errors == []
 
 
+@pytest.mark.parametrize("options", [FOR_AXE | {"viewport": {"width": 740, "height": 360}}])
 async def test_a_browser_without_webgl_keeps_telling_and_offers_its_own_maps(gateway: Gateway, watch: Watch) -> None:
     await watch.page.add_init_script(
         "const own = HTMLCanvasElement.prototype.getContext; HTMLCanvasElement.prototype.getContext ="
@@ -258,6 +272,11 @@ async def test_a_browser_without_webgl_keeps_telling_and_offers_its_own_maps(gat
     await expect(watch.page.locator("#nomap span")).to_have_text("The map cannot be shown on this browser.")
     await expect(watch.page.locator("#nomap a")).to_have_attribute("href", re.compile(r"^geo:60\.17\d*,24\.941"))
     await expect(watch.page.locator("#tools")).to_be_hidden()
+    words, panel = await watch.page.locator("#nomap").bounding_box(), await watch.page.locator("#panel").bounding_box()
+    assert words is not None
+    assert panel is not None
+    assert words["x"] >= panel["x"] + panel["width"]
+    assert await axe(watch.page) == []
     await gateway.push("van-7", *STATION, speed=20.0)
     await expect(watch.page.locator("#speed b")).to_have_text(re.compile("45"))
     assert watch.errors == []

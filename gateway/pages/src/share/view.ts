@@ -6,6 +6,8 @@ import type { Card } from './state'
 
 /** The line with the map's credits, just above the sheet. */
 const CREDIT_PX = 34
+/** what the round buttons need at their side, beyond the inset of a fitted route */
+const TOOLS_PX = 36
 
 export interface CardTexts {
   kind: string
@@ -203,9 +205,10 @@ export class View {
   covered(): { top: number; right: number; bottom: number; left: number } {
     const box = this.panel.getBoundingClientRect()
     const pills = Math.round(must('brand').getBoundingClientRect().bottom || must('conn').getBoundingClientRect().bottom) + 12
-    if (box.width === 0) return { top: pills, right: 0, bottom: CREDIT_PX, left: 0 }
-    if (!this.floating()) return { top: pills, right: 0, bottom: Math.round(innerHeight - box.top) + CREDIT_PX, left: 0 }
     const rtl = document.documentElement.dir === 'rtl'
+    const beside = { left: rtl ? TOOLS_PX : 0, right: rtl ? 0 : TOOLS_PX }
+    if (box.width === 0) return { top: pills, bottom: CREDIT_PX, ...beside }
+    if (!this.floating()) return { top: pills, bottom: Math.round(innerHeight - box.top) + CREDIT_PX, ...beside }
     const side = rtl ? Math.round(innerWidth - box.left) : Math.round(box.right)
     return { top: pills, right: rtl ? side : 72, bottom: CREDIT_PX, left: rtl ? 72 : side }
   }
