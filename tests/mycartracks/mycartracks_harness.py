@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp import web
 
-from waybridge import Batch, ProviderContext, SourceUnavailable
+from waybridge import Batch, Position, ProviderContext, SourceUnavailable
 from waybridge_mycartracks import MyCarTracks, MyCarTracksSettings
 
 if TYPE_CHECKING:
@@ -185,3 +185,14 @@ class Desk:
 
 async def positions(bench: Bench) -> list[str]:
     return [fix.vehicle_id async for page in bench.provider._rest.last_positions() for fix in page]
+
+
+def times(bench: Bench) -> list[float]:
+    """When the positions that came in were recorded, in seconds since the start."""
+    return [(fix.recorded_at - START).total_seconds() for fix in bench.of(Position)]
+
+
+async def started(bench: Bench) -> Bench:
+    bench.start()
+    await settle()
+    return bench

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mycartracks_harness import START, Bench, HandClock, settle
+from mycartracks_harness import START, Bench, HandClock, settle, started, times
 
 from waybridge import Offline, Position, Profile, SourceKey
 from waybridge_mycartracks import MyCarTracks, MyCarTracksSettings
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from waybridge_mycartracks import MyCarTracksSimulator
-
-
-def times(bench: Bench) -> list[float]:
-    return [(fix.recorded_at - START).total_seconds() for fix in bench.of(Position)]
-
-
-async def started(bench: Bench) -> Bench:
-    bench.start()
-    await settle()
-    return bench
 
 
 async def test_only_chosen_vehicles_come_in_although_last_positions_hold_all(

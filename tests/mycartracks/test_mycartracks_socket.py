@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from mycartracks_harness import START, Bench, HandClock, settle
+from mycartracks_harness import Bench, HandClock, started, times
 
-from waybridge import Position, SourceUnavailable
+from waybridge import SourceUnavailable
 from waybridge_mycartracks.payload import StreamSession
 from waybridge_mycartracks.stream_socket import stream_address
 
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from waybridge_mycartracks import MyCarTracksSimulator
-
-
-def times(bench: Bench) -> list[float]:
-    return [(fix.recorded_at - START).total_seconds() for fix in bench.of(Position)]
-
-
-async def started(bench: Bench) -> Bench:
-    bench.start()
-    await settle()
-    return bench
 
 
 async def test_a_silent_socket_is_given_up_after_two_heartbeats_and_fifteen_seconds(

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mycartracks_harness import START, Bench, HandClock, settle
+from mycartracks_harness import START, Bench, HandClock, settle, started, times
 
 from waybridge import CredentialsRejected, Offline, Position, Profile, SourceUnavailable
 from waybridge_mycartracks.payload import FIELDS
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from waybridge_mycartracks import MyCarTracksSimulator
-
-
-def times(bench: Bench) -> list[float]:
-    return [(fix.recorded_at - START).total_seconds() for fix in bench.of(Position)]
-
-
-async def started(bench: Bench) -> Bench:
-    bench.start()
-    await settle()
-    return bench
 
 
 async def test_last_positions_come_first_then_the_stream(
