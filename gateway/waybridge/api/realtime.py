@@ -19,7 +19,7 @@ from waybridge.model import canonical_token
 from waybridge.streams import dialects
 from waybridge.streams.dialects import Wording
 from waybridge.streams.realtime import Channel
-from waybridge.streams.sockets import objects, until_gone, websocket
+from waybridge.streams.sockets import Frames, accept
 from waybridge.streams.wire import CloseCode, text_frame
 
 if TYPE_CHECKING:
@@ -98,18 +98,18 @@ class RealtimeApi:
     async def _live(self, call: Call) -> web.StreamResponse:
         require_handshake(call.request)
         limit = self._limits.tenant_frame_bytes
-        async with websocket(call.request, self._fanout, "realtime", max_frame=limit) as (ws, viewer):
-            connection = Connection(self, viewer)
-            frames = objects(ws, viewer, strict=True)
-            try:
-                await connection.begin(frames)
-                await connection.talk(frames)
-            except Refused as refused:
-                error = {"type": "error", "code": refused.status, "message": str(refused)}
-                viewer.end(refused.close, str(refused), last=text_frame(_encode(error)))
-                await until_gone(ws, viewer)
-            finally:
-                connection.leave()
+        ws, viewer = await accept(call.request, self._fanout, "realtime", max_frame=limit)
+        connection, frames = Connection(self, viewer), Frames(ws, viewer, strict=True)
+        try:
+            await connection.begin(frames)
+            await connection.talk(frames)
+        except Refused as refused:
+            error = {"type": "error", "code": refused.status, "message": str(refused)}
+            viewer.end(refused.close, str(refused), last=text_frame(_encode(error)))
+            await frames.until_gone()
+        finally:
+            connection.leave()
+            self._fanout.leave(viewer)
         return ws
 
     async def admit(self, token: str, instance_id: str) -> Principal:
@@ -136,6 +136,8 @@ class RealtimeApi:
 class Connection:
     """One client from its first frame to its last."""
 
+    __slots__ = ("_api", "_channel", "_expiry", "_id", "_leave", "_viewer")
+
     def __init__(self, api: RealtimeApi, viewer: Viewer) -> None:
         self._api = api
         self._viewer = viewer
@@ -160,9 +162,10 @@ class Connection:
         wording = Wording(
             "jwt" if asked.jwt is not None else "access_token", asked.units, asked.timezone, asked.date_format
         )
-        self._channel = Channel(asked.instance_id, asked.device_token, wording)
+        channel = Channel(asked.instance_id, asked.device_token, wording)
+        feed = self._api.feeds.feed(channel, time_format(wording.date_format, wording.timezone))
+        self._channel = feed.channel  # equal to ours, and shared by all who read the same
         self._greet()
-        feed = self._api.feeds.feed(self._channel, time_format(wording.date_format, wording.timezone))
         feed.join(self._viewer)
         self._leave = feed.leave
 

@@ -6,10 +6,10 @@ so that guessing ends long before real viewers meet a limit; whoever is limited 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from waybridge.api.answers import Answer
 from waybridge.api.operations import Operation
@@ -19,7 +19,7 @@ from waybridge.limits import MISSES, PUBLIC, Bucket, Limiter, Verdict, headers
 from waybridge.sharing import UnknownLink
 from waybridge.streams.fanout import Fanout, Seats
 from waybridge.streams.shares import end_at_once
-from waybridge.streams.sockets import Talk, accept, until_gone, websocket
+from waybridge.streams.sockets import Frames, accept, turn_away
 from waybridge.streams.wire import CloseCode, text_frame
 from waybridge.vault import digest
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from waybridge.api.operations import Call
     from waybridge.settings_tables import LimitSettings
     from waybridge.sharing import Recipients
+    from waybridge.streams.fanout import Viewer
     from waybridge.streams.shares import ShareChannel, ShareChannels
 
 POLICY = "share"
 PONG = text_frame(b'{"type":"pong"}')
-NOTHING: Mapping[str, object] = {}
 NOINDEX = {"X-Robots-Tag": "noindex"}
 
 
@@ -172,11 +172,8 @@ class SharePublicApi:
             ws, viewer = await accept(request, self._fanout, "share", max_frame=self._max_frame)
             try:
                 await channel.join(viewer)
-                talk = Talk(viewer)
-                async for message in ws:  # one loop a viewer, and nothing in between: memory counts here
-                    if message.type is WSMsgType.ERROR:
-                        break
-                    if talk.heard() and (talk.read(message) or NOTHING).get("type") == "ping":
+                async for frame in Frames(ws, viewer):
+                    if frame is not None and frame.get("type") == "ping":
                         viewer.reply(PONG)
             finally:
                 channel.leave(viewer)
@@ -189,16 +186,13 @@ class SharePublicApi:
             self._by_address.free(client)
 
     async def _ended(self, request: web.Request, how: str) -> web.StreamResponse:
-        async with websocket(request, self._fanout, "share", max_frame=self._max_frame) as (ws, viewer):
-            end_at_once(viewer, how)
-            await until_gone(ws, viewer)
-        return ws
+        return await self._only_told(request, lambda viewer: end_at_once(viewer, how))
 
     async def _turned_away(self, request: web.Request) -> web.StreamResponse:
-        async with websocket(request, self._fanout, "share", max_frame=self._max_frame) as (ws, viewer):
-            viewer.end(CloseCode.TOO_SLOW_OR_TOO_MANY, "too many")
-            await until_gone(ws, viewer)
-        return ws
+        return await self._only_told(request, lambda viewer: viewer.end(CloseCode.TOO_SLOW_OR_TOO_MANY, "too many"))
+
+    async def _only_told(self, request: web.Request, end: Callable[[Viewer], None]) -> web.StreamResponse:
+        return await turn_away(request, self._fanout, "share", end, max_frame=self._max_frame)
 
 
 def require_handshake(request: web.Request) -> None:

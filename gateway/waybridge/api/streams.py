@@ -18,7 +18,7 @@ from waybridge.model import canonical_token, iso_us
 from waybridge.store.streams import StreamSpec
 from waybridge.streams.events import ALWAYS, FIELDS
 from waybridge.streams.sessions import HIGHEST_SEQ, StreamSessions
-from waybridge.streams.sockets import objects, until_gone, websocket
+from waybridge.streams.sockets import Frames, accept, turn_away
 from waybridge.streams.wire import CloseCode, sse_event, text_frame
 
 if TYPE_CHECKING:
@@ -164,40 +164,28 @@ class StreamsApi:
 
     async def _websocket(self, call: Call) -> web.StreamResponse:
         require_handshake(call.request)
-        try:
-            row = await self._sessions.find(call.path["stream_token"])
-        except NotFound:
-            row = None
+        request, limit = call.request, self._limits.tenant_frame_bytes
         try:
             after = _after(call.query.after)
-        except Invalid:
-            return await self._misused(call.request)
-        limit = self._limits.tenant_frame_bytes
-        async with websocket(call.request, self._fanout, "stream", max_frame=limit) as (ws, viewer):
-            stream = None
-            try:
-                if row is not None:
-                    stream = await self._sessions.take(row, viewer, _text, after)
-                else:
-                    viewer.end(CloseCode.CREDENTIALS, "unknown or expired")
-                    await until_gone(ws, viewer)
-                async for frame in objects(ws, viewer):
-                    if frame is not None and frame.get("type") == "ping":
-                        viewer.reply(PONG)
-            except (NotFound, StoreUnavailable) as error:
-                _give_up(viewer, error)
-                await until_gone(ws, viewer)
-            finally:
-                if stream is not None:
-                    stream.detach(viewer)
-        return ws
-
-    async def _misused(self, request: web.Request) -> web.StreamResponse:
-        """Ends a handshake whose `after` is no number by a close code: browsers cannot see a 422."""
-        limit = self._limits.tenant_frame_bytes
-        async with websocket(request, self._fanout, "stream", max_frame=limit) as (ws, viewer):
-            viewer.end(CloseCode.MISUSE, "after must be the seq of an event")
-            await until_gone(ws, viewer)
+            row = await self._sessions.find(call.path["stream_token"])
+        except NotFound:
+            return await turn_away(request, self._fanout, "stream", _unknown, max_frame=limit)
+        except Invalid:  # browsers cannot see a 422
+            return await turn_away(request, self._fanout, "stream", _misused, max_frame=limit)
+        ws, viewer = await accept(request, self._fanout, "stream", max_frame=limit)
+        frames, stream = Frames(ws, viewer), None
+        try:
+            stream = await self._sessions.take(row, viewer, _text, after)
+            async for frame in frames:
+                if frame is not None and frame.get("type") == "ping":
+                    viewer.reply(PONG)
+        except (NotFound, StoreUnavailable) as error:
+            _give_up(viewer, error)
+            await frames.until_gone()
+        finally:
+            if stream is not None:
+                stream.detach(viewer)
+            self._fanout.leave(viewer)
         return ws
 
     async def _events(self, call: Call) -> web.StreamResponse:
@@ -230,9 +218,17 @@ class StreamsApi:
         return response
 
 
+def _unknown(viewer: Viewer) -> None:
+    viewer.end(CloseCode.CREDENTIALS, "unknown or expired")
+
+
+def _misused(viewer: Viewer) -> None:
+    viewer.end(CloseCode.MISUSE, "after must be the seq of an event")
+
+
 def _give_up(viewer: Viewer, error: Exception) -> None:
     if isinstance(error, NotFound):
-        viewer.end(CloseCode.CREDENTIALS, "unknown or expired")
+        _unknown(viewer)
     else:
         viewer.end(CloseCode.FAILED, "the database does not answer")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -30,7 +31,8 @@ NOTSENT_BYTES = 8_192
 HOLD_BYTES = 4_096
 """Beyond so many bytes that the socket did not take, a viewer is behind."""
 REFILL_BYTES = 32_768
-"""What a viewer that catches up gets at a time."""
+REFILL_KEYS = 256
+"""What a viewer that catches up gets at a time, in bytes and in frames."""
 SWEEP_SECONDS = 0.02
 WATCH_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
@@ -169,13 +171,16 @@ class Viewer:
         self._size = size
         while self._pending and size <= HOLD_BYTES:
             frames, length = [], 0
-            while self._pending and length < REFILL_BYTES:
-                key = next(iter(self._pending))
+            for key in tuple(itertools.islice(self._pending, REFILL_KEYS)):
                 del self._pending[key]
                 frame = self.refill(key)
                 if frame is not None:
                     frames.append(frame)
                     length += len(frame)
+                    if length >= REFILL_BYTES:
+                        break
+            if not self._pending:
+                self._pending = {}  # an emptied dict keeps its room: kilobytes after a fleet's snapshot
             if frames:
                 self.transport.write(b"".join(frames))
             self._size = size = self.transport.get_write_buffer_size()

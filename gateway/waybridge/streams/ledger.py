@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
+from waybridge.streams.compact import Numbers
+
 SAID_KEPT = 1000
 
 
@@ -23,7 +25,7 @@ class Ledger:
         self.last = 0
         self.skipped = 0
         self.owed: dict[Hashable, None] = {}
-        self._sent: dict[Hashable, int] = {}
+        self._sent = Numbers("q")
         self._said: list[int] = []
 
     def happened(self, key: Hashable) -> None:
@@ -35,10 +37,10 @@ class Ledger:
 
     def sending(self, key: Hashable) -> tuple[int, int]:
         """(seq, dropped) of the newest event of a key, which goes out now."""
-        self.owed.pop(key, None)
+        self._settle(key)
         dropped, self.skipped = self.skipped, 0
         self.last += dropped + 1
-        self._sent[key] = self.last
+        self._sent.put(key, self.last)
         return self.last, dropped
 
     def saying(self) -> int:
@@ -50,9 +52,9 @@ class Ledger:
 
     def void(self, key: Hashable) -> None:
         """What was owed has nothing to say any more (the device is not to be seen): it counts as left out."""
-        if self.owed.pop(key, self) is None:
+        if self._settle(key):
             self.skipped += 1
-        self._sent.pop(key, None)
+        self._sent.drop(key)
 
     def resume(self, after: int) -> int | None:
         """Goes back to what a client has; the number of events that it will never get, or None if that is unknown.
@@ -69,7 +71,7 @@ class Ledger:
         self.last, self.skipped = after + dropped, 0
         self._said = [number for number in self._said if number <= after]
         for key in lost:
-            del self._sent[key]
+            self._sent.drop(key)
         return dropped
 
     def restart(self, keys: Iterable[Hashable], base: int = 0) -> None:
@@ -81,6 +83,13 @@ class Ledger:
         self._said.clear()
         self.owed = dict.fromkeys(keys)
 
+    def _settle(self, key: Hashable) -> bool:
+        """Owes a key no more; whether it was owed."""
+        owed = self.owed.pop(key, self) is None
+        if owed and not self.owed:
+            self.owed = {}  # an emptied dict keeps its room: kilobytes after a fleet's snapshot
+        return owed
 
-def _number(sent: tuple[Hashable, int]) -> int:
+
+def _number(sent: tuple[Hashable, float]) -> float:
     return sent[1]

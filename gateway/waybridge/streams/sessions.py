@@ -23,6 +23,7 @@ from waybridge.store import streams as store
 from waybridge.store.groups import members
 from waybridge.store.streams import StreamRow, StreamSpec
 from waybridge.streams import events
+from waybridge.streams.compact import Numbers
 from waybridge.streams.ledger import Ledger
 from waybridge.streams.wire import CloseCode
 from waybridge.vault import digest
@@ -48,6 +49,11 @@ Framing = Callable[[bytes, int], bytes]
 class Stream:
     """One stream on this node, with its client or without."""
 
+    __slots__ = (
+        "_bodies", "_due", "_framing", "_ledger", "_next", "_sessions", "_ticking", "_timer", "_waiting", "holder",
+        "row", "spec", "taking", "tokens", "viewer",
+    )  # fmt: skip
+
     def __init__(self, sessions: StreamSessions, row: StreamRow) -> None:
         self.row = row
         self.spec: StreamSpec = row.spec
@@ -59,12 +65,11 @@ class Stream:
         self._ledger = Ledger()
         self._bodies: dict[Hashable, bytes] = {}
         self._framing: Framing = lambda body, _seq: body
-        self._next: dict[int, float] = {}
+        self._next = Numbers("d")
         self._due: list[tuple[float, int]] = []
         self._waiting: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._heart: asyncio.TimerHandle | None = None
-        self._end: asyncio.TimerHandle | None = None
+        self._ticking: asyncio.TimerHandle | None = None
 
     def attach(self, viewer: Viewer, framing: Framing, after: int | None) -> None:
         """Gives the stream to a connection: what it missed, or a snapshot; the older connection is replaced."""
@@ -89,16 +94,14 @@ class Stream:
             }
         )
         viewer.owe(self._ledger.owed)
-        self._heart = fleet.fanout.later(fleet.heartbeat_seconds, self._beat)
-        self._end = fleet.fanout.later(max(0.0, (self.row.expires_us - fleet.now_us()) / 1e6), self._expire)
+        self._live_on()
 
     def detach(self, viewer: Viewer) -> None:
         """The connection has ended; the stream goes on without it."""
         if self.viewer is viewer:
             self.viewer = None
-            for timer in (self._heart, self._end):
-                if timer is not None:
-                    timer.cancel()
+            if self._ticking is not None:
+                self._ticking.cancel()
 
     def close(self, code: CloseCode, name: str, message: str) -> None:
         """Ends the connection with a last `error` event. The stream itself stays."""
@@ -122,9 +125,9 @@ class Stream:
         if not self._ledger.begun or device_id in self._waiting:
             return
         now = self._sessions.fanout.time()
-        when = self._next.get(device_id, 0.0)
+        when = self._next.get(device_id)
         if now >= when:
-            self._next[device_id] = now + self.spec.min_interval_seconds
+            self._next.put(device_id, now + self.spec.min_interval_seconds)
             self._happened(device_id)
             return
         self._waiting.add(device_id)
@@ -169,7 +172,7 @@ class Stream:
             return None
         if isinstance(key, int):  # the newest goes out now: it is not told again when its interval has passed
             self._waiting.discard(key)
-            self._next[key] = self._sessions.fanout.time() + self.spec.min_interval_seconds
+            self._next.put(key, self._sessions.fanout.time() + self.spec.min_interval_seconds)
         seq, dropped = self._ledger.sending(key)
         return self._framing(events.numbered(body, seq, dropped), seq)
 
@@ -197,21 +200,31 @@ class Stream:
             _, device_id = heapq.heappop(self._due)
             if device_id not in self._waiting:
                 continue
-            when = self._next.get(device_id, 0.0)
+            when = self._next.get(device_id)
             if when > now:
                 heapq.heappush(self._due, (when, device_id))
                 continue
             self._waiting.discard(device_id)
             if self._sessions.wanted(self, device_id):
-                self._next[device_id] = now + self.spec.min_interval_seconds
+                self._next.put(device_id, now + self.spec.min_interval_seconds)
                 self._happened(device_id)
         if self._due:
             self._timer = self._sessions.fanout.later(self._due[0][0] - now, self._tick)
+        else:
+            self._due, self._waiting = [], set()  # an emptied set keeps its room
+
+    def _live_on(self) -> None:
+        """Waits for the next heartbeat, or for the stream's end if that comes first."""
+        fleet = self._sessions
+        left = (self.row.expires_us - fleet.now_us()) / 1e6
+        if left > fleet.heartbeat_seconds:
+            self._ticking = fleet.fanout.later(fleet.heartbeat_seconds, self._beat)
+        else:
+            self._ticking = fleet.fanout.later(max(0.0, left), self._expire)
 
     def _beat(self) -> None:
-        fleet = self._sessions
-        self._say({"type": "heartbeat", "sent_at": iso_us(fleet.now_us())})
-        self._heart = fleet.fanout.later(fleet.heartbeat_seconds, self._beat)
+        self._say({"type": "heartbeat", "sent_at": iso_us(self._sessions.now_us())})
+        self._live_on()
 
     def _expire(self) -> None:
         self.close(CloseCode.CREDENTIALS, "expired", "the stream has expired; create a new one")
