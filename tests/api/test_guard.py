@@ -16,6 +16,15 @@ async def _fine(_: web.Request) -> web.Response:
     return web.Response(text="fine")
 
 
+@pytest.fixture(autouse=True)
+async def faults():
+    """What a connection's callbacks raised; nothing, at the end of each test."""
+    found: list[dict] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
+    yield found
+    assert found == []
+
+
 @pytest.fixture
 async def port():
     app = web.Application()

@@ -83,10 +83,11 @@ class GuardedHandler(RequestHandler):
 
     def _head_late(self) -> None:
         self._head_deadline = None
-        if self.transport is not None:
+        transport = self.transport  # force_close lets go of it
+        if transport is not None:
             log.debug("A request's head did not arrive in time")
             self.force_close()
-            self.transport.abort()
+            transport.abort()
 
 
 class GuardedServer(Server):
