@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import re
-import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +16,7 @@ import standardwebhooks
 from linq import LinqAPIV3
 from linq.types import LocationSharingStartedWebhookEvent, LocationSharingStoppedWebhookEvent
 from webhooks_harness import Clock, Receiver, deliver, emit
+from webhooks_programs import free_port, install, line, listening, running
 
 from waybridge.signing import signed_headers
 from waybridge.store.engine import Store
@@ -82,47 +79,6 @@ async def test_the_published_library_and_the_vendors_client_accept_them_strictly
     client.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.asynccontextmanager
-async def running(*command: str, cwd: Path, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=cwd,
-        env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
-
-
-async def line(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
-    async with asyncio.timeout(20):
-        return (await process.stdout.readline()).decode().strip()
-
-
-async def listening(port: int) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
-
-
 async def posted(url: str, secret: str, event_id: str, body: bytes, **replaced: str) -> int:
     headers = {**signed_headers(secret, event_id, int(time.time()), body), **replaced}
     async with aiohttp.ClientSession() as http, http.post(url, data=body, headers=headers) as response:
@@ -144,7 +100,7 @@ async def test_the_receivers_of_the_page_take_what_is_signed_and_nothing_else(
     else:
         command = ["node", "receiver.mjs"]
         (tmp_path / "receiver.mjs").write_text(code("javascript"))
-        await _install(tmp_path)
+        await install(tmp_path)
     async with running(*command, cwd=tmp_path, SECRET=secret, PORT=str(port)) as process:
         await listening(port)
         started, stopped = await tell_both(store)
@@ -163,20 +119,6 @@ async def test_the_receivers_of_the_page_take_what_is_signed_and_nothing_else(
         assert await line(process) == f"device.online {following} van-2"
     listed = await webhooks.history.deliveries(None, made["id"])
     assert {each["state"] for each in listed["deliveries"]} == {"delivered"}
-
-
-async def _install(folder: Path) -> None:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("needs Node.js with npm")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / "node" / name, folder / name)
-    process = await asyncio.create_subprocess_exec(
-        "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    _, error = await process.communicate()
-    if process.returncode:
-        pytest.skip(f"the library could not be installed: {error.decode().strip()[-200:]}")
 
 
 async def test_listen_verifies_prints_a_line_an_event_and_stops_cleanly(

@@ -81,7 +81,7 @@ class Receiver:
 
     async def until(self, count: int) -> None:
         """Waits until so many requests came."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.received) < count:
                 self.changed.clear()
                 await self.changed.wait()
