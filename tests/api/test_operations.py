@@ -370,4 +370,6 @@ async def test_no_answer_names_the_server_software(client, path):
 
 def test_a_share_token_never_stands_in_the_log():
     assert "Ef0XtIPPXp" not in loggable_path("/api/v1/share/Ef0XtIPPXp/live")
+    for mistyped in ("/SHARE/r2N1UxrcmuXQCd6fEi_X1A", "/s/r2N1UxrcmuXQCd6fEi_X1A/", "/r2N1UxrcmuXQCd6fEi_X1A."):
+        assert "r2N1UxrcmuXQ" not in loggable_path(mistyped, known=False)
     assert loggable_path("/share/a\nb") == loggable_path("/share/a\nb").splitlines()[0]

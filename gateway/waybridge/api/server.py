@@ -125,21 +125,24 @@ def _log_access(request: web.Request, response: web.StreamResponse, seconds: flo
     log.info(
         "request",
         method=request.method,
-        path=loggable_path(request.path),
+        path=loggable_path(request.path, known=request.match_info.http_exception is None),
         status=response.status,
         ms=round(seconds * 1000, 2) if seconds is not None else None,
     )
 
 
 _SECRET_PATH = re.compile(r"(/share/|/streams/|/stream/)([^/]+)")
+_LIKE_A_TOKEN = re.compile(r"()([A-Za-z0-9_-]{16,})")
 
 
-def loggable_path(path: str) -> str:
+def loggable_path(path: str, *, known: bool = True) -> str:
     """A path for the log: no tokens, nothing unprintable, at most 200 characters. The query is never logged.
 
-    What opens something (a share's or a stream's token) becomes the first 8 hex digits of its SHA-256.
+    What opens something (a share's or a stream's token) becomes the first 8 hex digits of its SHA-256; in a path
+    that is no address of ours (`known` False: a link that somebody mistyped) whatever is as long as a token.
     """
-    path = _SECRET_PATH.sub(lambda found: found[1] + "#" + token_mark(found[2]), path)
+    for secret in (_SECRET_PATH,) if known else (_SECRET_PATH, _LIKE_A_TOKEN):
+        path = secret.sub(lambda found: found[1] + "#" + token_mark(found[2]), path)
     return path.encode("unicode_escape").decode("ascii")[:200]
 
 
