@@ -10,11 +10,11 @@ import signal
 import tempfile
 from pathlib import Path
 
-from bench import fanout, growth, hop, ingest, latency, peers, reads, webhooks
+from bench import fanout, growth, hop, ingest, latency, nodes, peers, reads, webhooks
 from bench.report import Report
 from bench.servers import postgres
 
-NAMES = ("ingest", "fanout", "latency", "reads", "growth", "hop", "webhooks")
+NAMES = ("ingest", "fanout", "latency", "reads", "growth", "hop", "nodes", "webhooks")
 
 
 async def main(arguments: argparse.Namespace) -> int:
@@ -22,7 +22,7 @@ async def main(arguments: argparse.Namespace) -> int:
     names = arguments.names or NAMES
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wb-bench-")))
-        server = stack.enter_context(postgres()) if {"ingest", "hop", "webhooks"} & set(names) else None
+        server = stack.enter_context(postgres()) if {"ingest", "hop", "nodes", "webhooks"} & set(names) else None
         others = peers.Peers(arguments.peers)
         quick = arguments.quick
         for name in names:
@@ -40,6 +40,8 @@ async def main(arguments: argparse.Namespace) -> int:
                     await growth.growth(report, folder / name, quick=quick)
                 case "hop":
                     await hop.hop(report, folder / name, server, quick=quick)
+                case "nodes":
+                    await nodes.nodes(report, folder / name, server, quick=quick)
                 case "webhooks":
                     await webhooks.webhooks(report, folder / name, server, quick=quick)
     place = report.write(arguments.out)

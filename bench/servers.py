@@ -36,9 +36,10 @@ def free_port() -> int:
 class Gateway:
     """`waybridge serve` in a process of its own, with everything that it does for every request."""
 
-    def __init__(self, folder: Path, database_url: str | None = None, **environ: str) -> None:
+    def __init__(self, folder: Path, database_url: str | None = None, *arguments: str, **environ: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._arguments = arguments
         self.port = free_port()
         self.database_url = database_url or f"sqlite+aiosqlite:///{folder / 'waybridge.db'}"
         self._environ = environ
@@ -63,7 +64,7 @@ class Gateway:
         began = time.perf_counter()
         with (self.folder / "serve.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "waybridge", "serve", "--port", str(self.port),
+                sys.executable, "-m", "waybridge", "serve", "--port", str(self.port), *self._arguments,
                 cwd=self.folder, env=environ, stdout=log, stderr=log,
             )  # fmt: skip
         while time.perf_counter() - began < 120 and self._process.returncode is None:
@@ -99,9 +100,11 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, database_url: str | None = None, **environ: str) -> AsyncIterator[Gateway]:
-    """A gateway that runs for a block."""
-    gateway = Gateway(folder, database_url, **environ)
+async def running(
+    folder: Path, database_url: str | None = None, *arguments: str, **environ: str
+) -> AsyncIterator[Gateway]:
+    """A gateway that runs for a block; `arguments` are further ones of `serve`."""
+    gateway = Gateway(folder, database_url, *arguments, **environ)
     await gateway.start()
     try:
         yield gateway
