@@ -29,8 +29,9 @@ def free_port() -> int:
 class GatewayProcess:
     """`waybridge serve` in a process of its own."""
 
-    def __init__(self, folder: Path, port: int, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, port: int, environ: Mapping[str, str], *arguments: str) -> None:
         self.folder = folder
+        self._arguments = arguments
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._environ = {
@@ -45,10 +46,10 @@ class GatewayProcess:
         """Starts and waits until it is ready."""
         with (self.folder / f"serve-{self.port}.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "waybridge", "serve", "--port", str(self.port),
+                sys.executable, "-m", "waybridge", "serve", "--port", str(self.port), *self._arguments,
                 cwd=self.folder, env=self._environ, stdout=log, stderr=log,
             )  # fmt: skip
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         async with aiohttp.ClientSession() as http:
             while time.monotonic() < deadline:
                 if self._process.returncode is not None:
@@ -59,6 +60,11 @@ class GatewayProcess:
                             return
                 await asyncio.sleep(0.02)
         raise AssertionError((self.folder / f"serve-{self.port}.log").read_text()[-3000:])
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def running(self) -> bool:
@@ -77,6 +83,12 @@ class GatewayProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(12):
+            return await self._process.wait()
+
+    async def ended(self) -> int:
+        """Waits for its end; the exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(120):
             return await self._process.wait()
 
     def token(self, scope: str = "read write ingest admin", instances: tuple[str, ...] = ("default",)) -> str:
