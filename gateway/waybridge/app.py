@@ -143,6 +143,7 @@ def make_app(house: House) -> web.Application:
         house.auth,
         ClientAddress(house.settings.trusted_networks),
         instance_ids=house.instances.ids,
+        is_instance=lambda instance_id: house.instances.one(instance_id) is not None,
         body_bytes=limits.body_bytes,
         page_size=limits.page_size,
         page_size_max=limits.page_size_max,

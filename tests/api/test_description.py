@@ -88,6 +88,7 @@ class Seeds:
             "PUT /api/v1/devices/{device_token}/sources": {
                 "sources": [{"connection_id": "native", "external_id": "van-1"}]
             },
+            "PUT /api/v1/groups/{group_id}": {"name": "g", "device_tokens": ["van-1"]},
             "POST /api/v1/sharing/sessions": {"device_token": "van-2", "instance_id": "acme"},
             "POST /api/v1/devices/metadata/display-field/bulk": {"mappings": [], "instance_id": "acme"},
             "POST /api/v1/webhook-subscriptions": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import Any
@@ -109,6 +110,26 @@ async def test_lists_of_another_instance_are_no_instance_at_all(site):
 
         assert foreign == never, operation.path
         assert foreign[0] in (404, 400), operation.path
+
+
+async def test_for_a_token_of_all_instances_one_that_is_none_is_like_a_foreign_one(site):
+    await _plant(site)
+    star = site.headers("*")
+    made = {
+        "POST /connections": {"provider": "driver_events"},
+        "PUT /groups/g": {"device_tokens": []},
+        "PUT /devices/d/metadata/profile": {"first_name": "A"},
+        "POST /sharing/sessions": {"device_token": "d"},
+    }
+    for name, body in made.items():
+        method, _, path = name.partition(" ")
+        status, answer = await site.ask(method, f"{path}?instance_id=never-made", json=body, headers=star)
+        assert status == 404, (name, answer)
+    for path in ("/devices", "/devices/metadata", "/locations", "/groups", "/connections", "/sharing/sessions"):
+        foreign = await _bytes(site, "GET", f"{path}?instance_id=other", None)
+        never = await site.ask("GET", f"{path}?instance_id=never-made", headers=star)
+        assert (foreign[0], never[0]) == (404, 404), path
+        assert json.loads(foreign[1]) == never[1], path
 
 
 async def test_nothing_of_another_instance_stands_in_any_list(site):

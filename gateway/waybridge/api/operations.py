@@ -178,8 +178,8 @@ class Proofs:
 class Dispatcher:
     """Turns requests into calls. `auth` proves tokens, `address` names clients.
 
-    `instance_ids` names all instances. `body_bytes` limits bodies of operations that name no limit; `page_size` and
-    `page_size_max` hold for lists.
+    `instance_ids` names all instances, `is_instance` tells whether there is one. `body_bytes` limits bodies of
+    operations that name no limit; `page_size` and `page_size_max` hold for lists.
     """
 
     def __init__(
@@ -188,6 +188,7 @@ class Dispatcher:
         address: Callable[[web.Request], str],
         *,
         instance_ids: Callable[[], Collection[str]] = tuple,
+        is_instance: Callable[[str], bool] | None = None,
         body_bytes: int = SMALL_BODY,
         page_size: int = 50,
         page_size_max: int = 500,
@@ -195,6 +196,7 @@ class Dispatcher:
         self._proofs = Proofs(auth)
         self.address = address
         self._instance_ids = instance_ids
+        self._is_instance = is_instance
         self._body_bytes = body_bytes
         self._page_size = page_size
         self._page_size_max = page_size_max
@@ -258,8 +260,9 @@ class Dispatcher:
             self._defaults[model] = query
         return query
 
-    @staticmethod
-    def _queried_instance(operation: Operation, request: web.Request, principal: Principal | None) -> str | None:
+    def _queried_instance(
+        self, operation: Operation, request: web.Request, principal: Principal | None
+    ) -> str | None:
         if operation.instance == "none":
             return None
         query = request.query if request.rel_url.raw_query_string else _NO_QUERY
@@ -270,12 +273,11 @@ class Dispatcher:
         if len(query.getall("instance_id")) > 1:
             raise Invalid("the query is not valid", errors=[("instance_id", "is given more than once")])
         instance_id = query["instance_id"]
-        _check_instance(operation, instance_id, principal, "the query is not valid")
+        self._check_instance(operation, instance_id, principal, "the query is not valid")
         return instance_id
 
-    @staticmethod
     def _either_instance(
-        operation: Operation, queried: str | None, body: Any, principal: Principal | None
+        self, operation: Operation, queried: str | None, body: Any, principal: Principal | None
     ) -> str | None:
         named = getattr(body, "instance_id", None)
         if named is None:
@@ -287,8 +289,21 @@ class Dispatcher:
                 "the body and the query name different instances",
                 errors=[("instance_id", "differs from the query's instance_id")],
             )
-        _check_instance(operation, named, principal, "the body is not valid")
+        self._check_instance(operation, named, principal, "the body is not valid")
         return str(named)
+
+    def _check_instance(
+        self, operation: Operation, instance_id: str, principal: Principal | None, detail: str
+    ) -> None:
+        """One that does not exist is answered like one that the token does not cover."""
+        if principal is None:
+            return
+        if not principal.covers(instance_id):
+            raise NotFound(operation.absent)
+        if not (1 <= len(instance_id) <= 64 and all(c.isascii() and (c.isalnum() or c in "_-") for c in instance_id)):
+            raise Invalid(detail, errors=[("instance_id", "must be 1 to 64 of A-Z a-z 0-9 _ -")])
+        if self._is_instance is not None and not self._is_instance(instance_id):
+            raise NotFound(operation.absent)
 
 
 def bearer(request: web.Request) -> str:
@@ -373,13 +388,6 @@ def _check_path(operation: Operation, path: Mapping[str, str]) -> None:
             if operation.method == "PUT":
                 raise Invalid("the address is not valid", errors=[(name, "must not hold control characters")])
             raise NotFound(operation.absent)
-
-
-def _check_instance(operation: Operation, instance_id: str, principal: Principal | None, detail: str) -> None:
-    if principal is not None and not principal.covers(instance_id):
-        raise NotFound(operation.absent)
-    if not (1 <= len(instance_id) <= 64 and all(c.isascii() and (c.isalnum() or c in "_-") for c in instance_id)):
-        raise Invalid(detail, errors=[("instance_id", "must be 1 to 64 of A-Z a-z 0-9 _ -")])
 
 
 _NO_QUERY: MultiDict[str] = MultiDict()
