@@ -176,10 +176,13 @@ class Device:
     @property
     def operator_fix(self) -> Fix | None:
         """The position that operators read, or None: hidden without consent where the vendor demands it."""
-        winner = self.winner
-        if winner is None or (winner.policy.consent == "all" and winner.period is None):
-            return None
-        return winner.newest
+        return self.winner.newest if self.winner is not None and not self.kept_back else None
+
+    @property
+    def kept_back(self) -> bool:
+        """Whether the vendor demands that nothing is shown to anybody: its source does not share (any more)."""
+        source = self.winner or (self.sources[0] if self.sources else None)
+        return source is not None and source.policy.consent == "all" and source.period is None
 
     @property
     def public_fix(self) -> Fix | None:

@@ -78,7 +78,7 @@ class Stats:
 
 
 class Tracks:
-    """Reads trips out of the history."""
+    """Reads trips out of the history; a device that keeps its position back has none to show."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -86,7 +86,7 @@ class Tracks:
     async def newest(self, device: Device, limit: int) -> Track:
         """The points of the device's newest trip, at most `limit` of the newest. Raises StoreUnavailable."""
         trip, source = device.trip, device.winner
-        if trip is None or source is None:
+        if trip is None or source is None or device.kept_back:
             return Track()
         first_us, last_us = self._span(device, trip)
         async with self._store.read() as conn:
@@ -99,7 +99,7 @@ class Tracks:
         """The device's newest trip and what it adds up to. Raises StoreUnavailable."""
         trip, source = device.trip, device.winner
         stats = Stats()
-        if trip is None or source is None:
+        if trip is None or source is None or device.kept_back:
             return None, stats
         first_us, last_us = self._span(device, trip)
         async with self._store.read() as conn:

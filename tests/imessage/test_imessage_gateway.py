@@ -94,6 +94,14 @@ async def position(gateway: RunningGateway) -> tuple[int, Any]:
         return response.status, await response.json()
 
 
+async def told_of(gateway: RunningGateway, what: str) -> Any:
+    async with gateway.http.get(
+        f"{gateway.url}/api/v1/devices/{DEVICE}/{what}", headers=gateway.headers()
+    ) as response:
+        assert response.status == 200
+        return await response.json()
+
+
 async def seen(gateway: RunningGateway, latitude: float) -> None:
     async def told() -> bool | None:
         status, answer = await position(gateway)
@@ -135,8 +143,12 @@ async def test_from_the_prompt_to_verified_webhooks_and_back_to_nothing(
         await seen(gateway, 60.1699)
         linq.move(ANNA, 60.2, 24.95)
         await seen(gateway, 60.2)
+        assert (await told_of(gateway, "tracks"))["points"]
         linq.stop_sharing(ANNA)
         await hidden(gateway)
+        assert (await told_of(gateway, "tracks"))["points"] == []
+        stats = await told_of(gateway, "stats")
+        assert (stats["start"], stats["end"], stats["points_count"]) == (None, None, 0)
 
         async def both() -> bool | None:
             return True if len(receiver.got) >= 2 else None

@@ -39,7 +39,7 @@ def position(device: Device, now_us: int, when: Format) -> dict[str, Any]:
     """A device's position, flat. Raises NotFound, telling apart what never was and what is kept back."""
     fix = device.operator_fix
     if fix is None:
-        raise NotFound(NOT_SHARING if _kept_back(device) else NO_POSITION)
+        raise NotFound(NOT_SHARING if device.kept_back else NO_POSITION)
     return flat(device, fix, now_us, when)
 
 
@@ -190,9 +190,3 @@ def _trip(trip: Trip | None, when: Format) -> dict[str, Any] | None:
 
 def _status(trip: Trip) -> str:
     return "active" if trip.ended_us is None else "completed"
-
-
-def _kept_back(device: Device) -> bool:
-    """Whether the vendor demands that nothing is shown, because the source does not share (any more)."""
-    source = device.winner or (device.sources[0] if device.sources else None)
-    return source is not None and source.policy.consent == "all" and source.period is None
