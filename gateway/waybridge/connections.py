@@ -336,7 +336,7 @@ class Connections:
             "provider": row.provider,
             "instance_id": row.instance_id,
             "origin": row.origin,
-            "settings": shown_settings(settings) if settings is not None else {},
+            "settings": _shown(settings, runtime.policy) if settings is not None and runtime is not None else {},
             "state": runtime.state if here and runtime is not None else row.state,
             "since": iso_us(runtime.since_us if here and runtime is not None and runtime.since_us else row.since_us),
             "last_error": runtime.last_error if here and runtime is not None else row.last_error,
@@ -350,12 +350,17 @@ class Connections:
             "provider": NATIVE,
             "instance_id": policy.instance_id,
             "origin": "toml",
-            "settings": shown_settings(runtime.settings),
+            "settings": _shown(runtime.settings, policy),
             "state": "idle",
             "since": iso_us(self._supervisor.started_us),
             "last_error": None,
             "last_position_at": iso_us(self._intake.newest_us.get((policy.instance_id, NATIVE))),
         }
+
+
+def _shown(settings: ProviderSettings, policy: Policy) -> dict[str, Any]:
+    """A connection's settings as operators see them; `stale_after` is the one that holds, in seconds."""
+    return {**shown_settings(settings), "stale_after": policy.stale_after_us / 1e6}
 
 
 def _fields(problem: str) -> list[tuple[str, str]]:

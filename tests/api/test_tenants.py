@@ -164,6 +164,7 @@ async def test_connections_are_made_changed_checked_and_removed(site):
         "POST", "/connections/taxis/location/request", json={"chat_id": "c", "instance_id": "other"}
     )
     _, page = await site.ask("GET", "/connections?instance_id=acme")
+    _, untold = await site.ask("PATCH", "/connections/taxis", json={"settings": {"stale_after": None}})
     removed = await site.ask("DELETE", "/connections/taxis")
 
     assert (made[0], made[1]["origin"], made[1]["connection_id"]) == (201, "api", "taxis")
@@ -172,6 +173,8 @@ async def test_connections_are_made_changed_checked_and_removed(site):
     assert (checked[0], set(checked[1])) == (200, {"ok", "detail"})
     assert (restarted[0], asked[0], foreign[0]) == (200, 409, 404)
     assert [each["connection_id"] for each in page["connections"]] == ["native", "taxis"]
+    assert page["connections"][0]["settings"]["stale_after"] == 60
+    assert untold["settings"]["stale_after"] == 20
     assert (removed[0], (await site.ask("GET", "/connections/taxis"))[0]) == (204, 404)
 
 

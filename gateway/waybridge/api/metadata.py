@@ -133,16 +133,22 @@ class MetadataApi:
 
     async def choose_many(self, call: Call) -> web.StreamResponse:
         chosen: dict[str, str] = {}
-        failed: list[dict[str, Any]] = []
+        asked: list[tuple[Any, str | None]] = []
         for mapping in call.body.mappings:
-            given = mapping.get("device_token")
-            problem = _problem_of(mapping)
-            if problem is not None:
-                failed.append({"device_token": given, "error": problem})
+            given, problem = mapping.get("device_token"), _problem_of(mapping)
+            if problem is None:
+                given = canonical_token(given)
+                if given not in chosen:
+                    asked.append((given, None))
+                chosen[given] = mapping["display_field"]
             else:
-                chosen[canonical_token(given)] = mapping["display_field"]
-        unknown = await self._devices.choose_fields(str(call.instance_id), chosen)
-        failed += [{"device_token": token, "error": UNKNOWN} for token in unknown]
+                asked.append((given, problem))
+        unknown = set(await self._devices.choose_fields(str(call.instance_id), chosen))
+        failed = [
+            {"device_token": given, "error": problem or UNKNOWN}
+            for given, problem in asked
+            if problem is not None or given in unknown
+        ]
         return call.json({"updated": len(chosen) - len(unknown), "failed": failed})
 
     async def refresh(self, call: Call) -> web.StreamResponse:
