@@ -50,6 +50,10 @@ class Ledger:
         del self._said[:-SAID_KEPT]
         return self.last
 
+    def told(self, key: Hashable) -> bool:
+        """Whether something of a key was sent since the last snapshot."""
+        return self._sent.get(key) > 0
+
     def void(self, key: Hashable) -> None:
         """What was owed has nothing to say any more (the device is not to be seen): it counts as left out."""
         if self._settle(key):

@@ -9,7 +9,6 @@ stream; the one before is closed with 4009, on whichever node it is.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import secrets
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,8 @@ from waybridge.store import streams as store
 from waybridge.store.groups import members
 from waybridge.store.streams import StreamRow, StreamSpec
 from waybridge.streams import events
-from waybridge.streams.compact import Numbers
 from waybridge.streams.ledger import Ledger
+from waybridge.streams.pacing import Pace
 from waybridge.streams.wire import CloseCode
 from waybridge.vault import digest
 
@@ -50,8 +49,8 @@ class Stream:
     """One stream on this node, with its client or without."""
 
     __slots__ = (
-        "_bodies", "_due", "_framing", "_ledger", "_next", "_sessions", "_ticking", "_timer", "_waiting", "holder",
-        "row", "spec", "taking", "tokens", "viewer",
+        "_bodies", "_framing", "_ledger", "_pace", "_sessions", "_ticking", "_timer", "_wakes", "holder", "row", "spec",
+        "taking", "tokens", "viewer",
     )  # fmt: skip
 
     def __init__(self, sessions: StreamSessions, row: StreamRow) -> None:
@@ -65,10 +64,9 @@ class Stream:
         self._ledger = Ledger()
         self._bodies: dict[Hashable, bytes] = {}
         self._framing: Framing = lambda body, _seq: body
-        self._next = Numbers("d")
-        self._due: list[tuple[float, int]] = []
-        self._waiting: set[int] = set()
+        self._pace = Pace(self.spec.min_interval_seconds, self._ledger.told)
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes = 0.0  # when the timer does
         self._ticking: asyncio.TimerHandle | None = None
 
     def attach(self, viewer: Viewer, framing: Framing, after: int | None) -> None:
@@ -122,18 +120,12 @@ class Stream:
 
     def moved(self, device_id: int) -> None:
         """A device has a newer position: told at once, or when its interval has passed."""
-        if not self._ledger.begun or device_id in self._waiting:
+        if not self._ledger.begun:
             return
-        now = self._sessions.fanout.time()
-        when = self._next.get(device_id)
-        if now >= when:
-            self._next.put(device_id, now + self.spec.min_interval_seconds)
+        if self._pace.moved(device_id, self._sessions.fanout.time()):
             self._happened(device_id)
-            return
-        self._waiting.add(device_id)
-        heapq.heappush(self._due, (when, device_id))
-        if self._timer is None:
-            self._timer = self._sessions.fanout.later(when - now, self._tick)
+        else:
+            self._wake()
 
     def told(self, kind: str, device_id: int, body: bytes) -> None:
         """Something else happened to a device."""
@@ -170,9 +162,8 @@ class Stream:
         if body is None:
             self._ledger.void(key)
             return None
-        if isinstance(key, int):  # the newest goes out now: it is not told again when its interval has passed
-            self._waiting.discard(key)
-            self._next.put(key, self._sessions.fanout.time() + self.spec.min_interval_seconds)
+        if isinstance(key, int):
+            self._pace.sent(key, self._sessions.fanout.time())
         seq, dropped = self._ledger.sending(key)
         return self._framing(events.numbered(body, seq, dropped), seq)
 
@@ -193,25 +184,22 @@ class Stream:
         seq = self._ledger.saying()
         return self._framing(events.numbered(events.encode(event), seq), seq)
 
+    def _wake(self) -> None:
+        """Sees to it that what waits is told in time."""
+        when = self._pace.next
+        if when is None or (self._timer is not None and self._wakes <= when):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes = when
+        self._timer = self._sessions.fanout.later(max(0.0, when - self._sessions.fanout.time()), self._tick)
+
     def _tick(self) -> None:
         self._timer = None
-        now = self._sessions.fanout.time()
-        while self._due and self._due[0][0] <= now:
-            _, device_id = heapq.heappop(self._due)
-            if device_id not in self._waiting:
-                continue
-            when = self._next.get(device_id)
-            if when > now:
-                heapq.heappush(self._due, (when, device_id))
-                continue
-            self._waiting.discard(device_id)
+        for device_id in self._pace.due(self._sessions.fanout.time()):
             if self._sessions.wanted(self, device_id):
-                self._next.put(device_id, now + self.spec.min_interval_seconds)
                 self._happened(device_id)
-        if self._due:
-            self._timer = self._sessions.fanout.later(self._due[0][0] - now, self._tick)
-        else:
-            self._due, self._waiting = [], set()  # an emptied set keeps its room
+        self._wake()
 
     def _live_on(self) -> None:
         """Waits for the next heartbeat, or for the stream's end if that comes first."""
