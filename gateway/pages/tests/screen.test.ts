@@ -55,6 +55,14 @@ describe('the screen', () => {
     expect(screen({ eta_seconds: null }, 240).headline.text).toBe(en.pausedTitle)
   })
 
+  it('speaks of a driver without a name in a sentence of its own', () => {
+    const nameless = { driver_display_name: null, destination: null, eta_seconds: null }
+    expect(screen(nameless).subline).toBe('Follow your driver on the map')
+    expect(screen({ ...nameless, stage: 'en_route_to_pickup' }).subline).toBe('Follow your driver on the map')
+    expect(screen({ ...nameless, stage: 'at_pickup' }).subline).toBe('Please meet your driver at the pickup point.')
+    expect(screen({ destination: null, eta_seconds: null }).subline).toBe('Follow John Smith on the map')
+  })
+
   it('shows what the link hides nowhere', () => {
     const bare = screen({ driver: { latitude: 1, longitude: 2, heading: null, speed: null }, eta_seconds: null, destination: null, notes: null, recipient_name: null, order_id: null })
     expect(bare).toMatchObject({ speed: null, heading: null, destination: null, notes: null, greeting: null, order: null })

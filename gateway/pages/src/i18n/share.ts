@@ -17,6 +17,8 @@ export interface ShareTexts {
   estimatedArrival: string
   liveTitle: string
   follow: string
+  /** the same of a driver without a name */
+  followDriver: string
   noEtaTitle: string
   pausedTitle: string
   staleText: string
@@ -24,6 +26,7 @@ export interface ShareTexts {
   enRouteText: string
   atPickupTitle: string
   atPickupText: string
+  atPickupDriver: string
   onTripTitle: string
   onTripText: string
   arrivedTitle: string

@@ -88,14 +88,15 @@ export class Director {
     const { t, format } = this
     const { session } = state
     if (session === null) return [t.liveTitle, t.connecting]
-    const name = session.driverName ?? t.yourDriver
+    const name = session.driverName
+    const follow = name === null ? t.followDriver : fill(t.follow, { name })
     switch (session.stage) {
       case 'waiting':
         return [t.waitingTitle, t.waitingText]
       case 'not_sharing':
         return [t.notSharingTitle, t.notSharingText]
       case 'at_pickup':
-        return [t.atPickupTitle, fill(t.atPickupText, { name })]
+        return [t.atPickupTitle, name === null ? t.atPickupDriver : fill(t.atPickupText, { name })]
       case 'arrived':
         return [t.arrivedTitle, t.arrivedText]
       case 'no_show':
@@ -115,9 +116,9 @@ export class Director {
       if (seconds < ARRIVING_NOW_S) return [t.arrivingNow, arrival]
       return [fill(t.arrivingIn, { duration: format.minutes(seconds) }), arrival]
     }
-    if (session.stage === 'en_route_to_pickup') return [t.enRouteTitle, fill(t.enRouteText, { name })]
+    if (session.stage === 'en_route_to_pickup') return [t.enRouteTitle, name === null ? follow : fill(t.enRouteText, { name })]
     if (session.stage === 'on_trip') return [t.onTripTitle, t.onTripText]
-    return [t.liveTitle, fill(t.follow, { name })]
+    return [t.liveTitle, follow]
   }
 
   private arrival(atMs: number): number {
