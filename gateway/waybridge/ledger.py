@@ -9,7 +9,7 @@ from waybridge.bus import DeviceEvent, Fix
 from waybridge.drafts import DeviceDraft, SourceDraft
 from waybridge.model import canonical_token, vendor_device_token
 from waybridge.roster import Device, Policy, Roster, Source
-from waybridge.store import fleet
+from waybridge.store import fleet, sync
 from waybridge.store.engine import Tx
 from waybridge.trips import TripRules
 
@@ -54,10 +54,9 @@ class Ledger:
     # -- state
 
     async def reload(self, keys: Iterable[tuple[str, str, str]]) -> None:
-        """Locks the sources and takes over what other nodes wrote."""
-        found = await fleet.device_ids_of(self._tx.conn, set(keys), lock=True)
-        if found:
-            await fleet.load(self._tx.conn, self._roster, self._default_policy, sorted(set(found.values())))
+        """Locks the sources' devices and takes over what other nodes wrote."""
+        if wanted := set(keys):
+            await sync.take_over(self._tx, self._roster, self._default_policy, wanted)
 
     # -- resolve
 

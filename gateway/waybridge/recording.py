@@ -25,7 +25,7 @@ from waybridge.model import (
 )
 from waybridge.provider import Outcome, Rejection
 from waybridge.roster import LATE, NOT_LIVE, SUSPECT, Device, Policy, Source
-from waybridge.store import fixes, fleet
+from waybridge.store import fixes, fleet, sync
 from waybridge.store.engine import new_id
 from waybridge.trips import advance
 
@@ -212,7 +212,10 @@ class Work(Consent):
             if device.columns:
                 await fleet.change_device(tx, device.device.id, device.columns)
         newest: list[fleet.FixRow] = []
+        elsewhere: set[int] = set()  # devices of which only rows of other tables change
         for draft in self._sources.values():
+            if _story(draft) != _story(draft.source) and not self._devices[draft.source.device.id].columns:
+                elsewhere.add(draft.source.device.id)
             device_id = draft.source.device.id
             if draft.new_last and draft.last is not None:
                 newest.append((draft.id, device_id, 0, draft.last))
@@ -220,6 +223,7 @@ class Work(Consent):
                 newest.append((draft.id, device_id, 1, draft.milestone))
             if draft.columns:
                 await fleet.change_source(tx, draft.id, draft.columns)
+        await sync.touch(tx, elsewhere)
         fixes.record(tx, self._rows, newest)
         for event in self._told:
             tx.publish(event)
@@ -284,6 +288,16 @@ class Work(Consent):
         """Nothing is known of it any more (its share ended and nothing stays): it is not online either."""
         device.online = False
         device.columns |= {"online": False, "online_since_us": now_us}
+
+
+def _story(source: SourceDraft | Source) -> tuple[object, ...]:
+    """What of a source stands in the rows of its trips and periods."""
+    trip, period = source.trip, source.period
+    return (
+        (trip.id, trip.started_us, trip.ended_us) if trip is not None else None,
+        (period.id, period.ends_us) if period is not None else None,
+        source.last_ended_us,
+    )
 
 
 def source_changed(device: Device, before: Source, after: Source, reason: str) -> dict[str, Any]:

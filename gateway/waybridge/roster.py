@@ -7,7 +7,7 @@ query. Intake changes it after each commit; on other nodes the bus does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from waybridge import names
@@ -53,6 +53,10 @@ class Trip:
     started_us: int
     ended_us: int | None = None
     still_since_us: int | None = None
+
+    def moving(self) -> Trip:
+        """The same trip of a source that is not known to stand."""
+        return replace(self, still_since_us=None)
 
 
 class Source:
@@ -135,6 +139,7 @@ class Device:
         "sources",
         "stage",
         "stage_at_us",
+        "stamp",
         "target",
         "token",
         "winner",
@@ -158,6 +163,7 @@ class Device:
         self.stage: Stage | None = None
         self.stage_at_us: int | None = None
         self.target: Place | None = None
+        self.stamp: tuple[int, ...] | None = None  # on many nodes: what of it is known to be stored (store/sync.py)
 
     @property
     def provider(self) -> str | None:

@@ -336,6 +336,7 @@ async def change_source(tx: Tx, source_id: int, values: Mapping[str, Any]) -> No
 
 
 def _fill_device(device: Device, row: Row[Any]) -> None:
+    device.stamp = None
     device.display_field = row.display_field
     device.profile = json.loads(row.profile) if row.profile else None
     device.profile_updated_us = row.profile_updated_us

@@ -1,0 +1,110 @@
+"""A node that writes knows what the others wrote before, whether NATS told it or not, and reads no more than that."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from test_missed_events import VAN, broker, eventually, moved, two
+
+from waybridge.store import fleet
+
+pytestmark = [pytest.mark.nats, pytest.mark.postgres]
+__all__ = ["broker", "two"]
+
+
+@pytest.fixture
+async def silent(two, broker) -> Any:
+    """Two nodes that hear nothing of each other."""
+    broker.kill()
+    for node in two:
+        await eventually(lambda node=node: not node.house.bus.healthy)
+    return two
+
+
+async def rows(node, sql: str) -> list[tuple[Any, ...]]:
+    async with node.house.store.read() as conn:
+        return [tuple(row) for row in await conn.exec_driver_sql(sql)]
+
+
+async def test_a_device_that_one_node_writes_alone_is_read_once(silent, monkeypatch) -> None:
+    one, other = silent
+    loads = 0
+    load = fleet.load
+
+    async def counted(*arguments: Any, **more: Any) -> None:
+        nonlocal loads
+        loads += 1
+        await load(*arguments, **more)
+
+    now = time.time()
+    await moved(one, VAN, now - 20)
+    await moved(one, VAN, now - 19)
+    monkeypatch.setattr(fleet, "load", counted)
+    for second in range(18, 10, -1):
+        await moved(one, VAN, now - second)
+    assert loads == 0
+    await moved(other, VAN, now - 5)
+    assert loads == 1
+    await moved(one, VAN, now - 4)
+    assert loads == 1  # another's newest fix is taken over without more
+    assert one.house.roster.device("default", VAN).public_fix.recorded_us == round((now - 4) * 1e6)
+
+
+async def test_a_trip_that_another_node_began_is_gone_on_with(silent) -> None:
+    one, other = silent
+    now = time.time()
+    await moved(one, VAN, now - 1000)
+    await moved(one, VAN, now - 990)
+    await moved(other, VAN, now - 10)  # silent for longer than the gap: another trip
+    await moved(one, VAN, now - 5)
+
+    trips = await rows(one, "SELECT id, ended_us FROM trips ORDER BY started_us")
+    assert [ended is None for _, ended in trips] == [False, True]
+    fixes = await rows(one, "SELECT trip_id FROM positions ORDER BY recorded_us")
+    assert [trip for (trip,) in fixes] == [trips[0][0]] * 2 + [trips[1][0]] * 2
+
+
+async def test_what_another_node_stored_is_a_duplicate_and_late_here(silent) -> None:
+    one, other = silent
+    now = time.time()
+
+    async def posted(node, second: float) -> dict[str, Any]:
+        body = {"device_token": VAN, "latitude": 60.17, "longitude": 24.94, "timestamp": second}
+        async with node.http.post(f"{node.url}/ingest/native/positions", json=body, headers=node.headers()) as answer:
+            return await answer.json()
+
+    assert (await posted(one, now - 20))["accepted"] == 1
+    assert (await posted(other, now - 10))["accepted"] == 1
+    assert (await posted(one, now - 10))["duplicates"] == 1
+    assert (await posted(one, now - 15))["accepted"] == 1
+    newest = one.house.roster.device("default", VAN).public_fix
+    assert newest.recorded_us == round((now - 10) * 1e6)
+    assert await rows(one, "SELECT recorded_us FROM last") == [(newest.recorded_us,)]
+
+
+async def test_what_another_node_changed_of_the_device_itself_is_known(silent) -> None:
+    one, other = silent
+    now = time.time()
+    await moved(one, VAN, now - 20)
+    await moved(other, VAN, now - 15)
+    async with other.http.put(
+        f"{other.url}/api/v1/devices/{VAN}/metadata/profile?instance_id=default",
+        json={"full_name": "Jane Roe"}, headers=other.headers(),
+    ) as answer:  # fmt: skip
+        assert answer.status == 200, await answer.text()
+    assert one.house.roster.device("default", VAN).profile is None
+    await moved(one, VAN, now - 10)
+
+    assert one.house.roster.device("default", VAN).profile["full_name"] == "Jane Roe"
+
+
+async def test_a_trip_ends_by_standing_still_on_many_nodes_too(silent) -> None:
+    one, _ = silent
+    now = time.time()
+    for second in range(900, 0, -100):
+        await moved(one, VAN, now - second, speed=0.0)
+
+    ((ended,),) = await rows(one, "SELECT ended_us FROM trips")
+    assert ended is not None
