@@ -28,6 +28,7 @@ log = structlog.get_logger("waybridge.streams")
 
 TCP_NOTSENT_LOWAT = 25
 NOTSENT_BYTES = 8_192
+UNLIMITED = 2**31 - 1
 HOLD_BYTES = 4_096
 """Beyond so many bytes that the socket did not take, a viewer is behind."""
 REFILL_BYTES = 32_768
@@ -142,7 +143,8 @@ class Viewer:
         if not self.open:
             return
         self.closing = code
-        self._pending.clear()
+        self._pending = {}
+        find_slow_readers(self.transport, UNLIMITED)  # the kernel tells it the end, whenever it reads again
         if self._websocket is None:
             self.transport.write(last + (SSE_STAY_AWAY if code in FINAL else b"") + LAST_CHUNK)
             self.transport.close()
@@ -298,12 +300,12 @@ class Seats:
             self._taken.pop(key, None)
 
 
-def find_slow_readers(transport: asyncio.BaseTransport) -> None:
-    """Lets the kernel keep only a few kilobytes that the network has not taken (Linux; elsewhere no change)."""
+def find_slow_readers(transport: asyncio.BaseTransport, unsent_bytes: int = NOTSENT_BYTES) -> None:
+    """Lets the kernel keep only so many bytes that the network has not taken (Linux; elsewhere no change)."""
     sock = transport.get_extra_info("socket")
     if sock is not None:
         with contextlib.suppress(OSError):  # a unix socket, or a system without this option
-            sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, unsent_bytes)
 
 
 __all__ = ["CloseCode", "Fanout", "Refill", "Seats", "Viewer", "find_slow_readers", "text_frame"]
