@@ -287,6 +287,16 @@ async def test_metadata_is_listed(site):
     ]
 
 
+async def test_a_device_token_is_at_most_200_characters(site):
+    path = "/devices/{}/metadata/profile?instance_id=acme"
+    longest, _ = await site.ask("PUT", path.format("x" * 200), json={"first_name": "A"})
+    longer, answer = await site.ask("PUT", path.format("x" * 201), json={"first_name": "A"})
+    read, _ = await site.ask("GET", f"/devices/{'x' * 201}/position?instance_id=acme")
+
+    assert (longest, longer, read) == (200, 422, 404)
+    assert [each["field"] for each in answer["errors"]] == ["device_token"]
+
+
 async def test_a_profile_outlives_a_restart_of_the_roster(site):
     await site.ask("PUT", "/devices/d/metadata/profile?instance_id=acme", json={"full_name": "Dee"})
     house = site.running.house

@@ -108,3 +108,15 @@ async def test_a_body_that_cannot_be_unpacked_leaves_no_traceback_in_the_log(por
     writer.close()
 
     assert not [each for each in caplog.records if each.exc_info]
+
+
+async def test_an_expectation_that_nobody_meets_is_refused_in_the_apis_form(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\nConnection: close\r\n\r\n")
+
+    head, _, body = (await _until_closed(reader)).partition(b"\r\n\r\n")
+    writer.close()
+
+    assert head.startswith(b"HTTP/1.1 417 ")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == 417

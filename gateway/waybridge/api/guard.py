@@ -76,6 +76,14 @@ class GuardedHandler(RequestHandler):
         response.force_close()
         return response
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """An expectation that nobody meets is refused before every middleware; here it gets the API's form."""
+        if isinstance(resp, web.HTTPExpectationFailed):
+            resp = problem(resp.status, "only 100-continue can be expected")
+        return await super().finish_response(request, resp, start_time)
+
     def _head_arrived(self) -> None:
         if self._head_deadline is not None:
             self._head_deadline.cancel()

@@ -128,10 +128,12 @@ class Call:
 
     @property
     def device_token(self) -> str:
-        """The path's device token, canonical. Raises the operation's 404 for text that is no token."""
+        """The path's device token, canonical. What is none is the operation's 404, or 422 where it would be made."""
         try:
             return canonical_token(self.path["device_token"])
-        except ValueError:
+        except ValueError as error:
+            if self.operation.method == "PUT":
+                raise Invalid("the address is not valid", errors=[("device_token", str(error))]) from None
             raise self.absent() from None
 
     def absent(self) -> NotFound:
