@@ -6,7 +6,7 @@ import pytest
 from harbour import KEY, Harbour, ship
 
 from waybridge import CompareAndSet, PushRejected, Put, PutIfAbsent
-from waybridge.testing import Example, MemoryState
+from waybridge.testing import Example, MemoryState, ProviderContract
 from waybridge.testing.workbench import StateConflict
 
 
@@ -49,3 +49,10 @@ async def test_everything_that_is_logged_is_recorded(workbench):
     assert workbench.counts == {"things": 2}
     with pytest.raises(RuntimeError, match="async with"):
         type(workbench)().context()
+
+
+def test_settings_may_be_given_as_an_object():
+    class Given(ProviderContract):
+        settings = Harbour.Settings(base_url="http://127.0.0.1:9", api_key=KEY)  # type: ignore[assignment]
+
+    assert Given.settings == {"base_url": "http://127.0.0.1:9", "api_key": KEY}

@@ -31,6 +31,7 @@ from waybridge.testing.probes import (
     no_secret,
     outcome,
     refused_or_answered,
+    revealed,
     secrets_of,
     within,
 )
@@ -46,7 +47,7 @@ class ProviderContract:
     """Subclass it as `Test...`, give it your provider, and pytest runs it.
 
     provider: the class under test.
-    settings: settings that are valid, with values for every secret that a test may hold (4 characters or more).
+    settings: a valid mapping, or settings object, with values for every secret that a test may hold (4 characters up).
     hostile: settings that lead to a vendor's address, with `{vendor}` in its place; the contract puts a vendor
       there that refuses, limits, cuts answers short, floods, or never answers. Without it these checks are not run.
     stand_in: an async context manager of a well-behaved vendor that yields the settings to reach it (`{}` is fine).
@@ -75,12 +76,11 @@ class ProviderContract:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        cls.settings = revealed(cls.settings)
         kind = getattr(cls, "provider", None)
         if kind is not None:
             for name in _inapplicable(cls, kind.capabilities):
                 setattr(cls, name, None)  # pytest collects functions only
-
-    # -- what it is
 
     def test_it_says_what_it_is(self) -> None:
         kind, can = self.provider.kind, self.provider.capabilities

@@ -106,6 +106,17 @@ def no_secret(secrets: Sequence[str], text: str, where: str) -> None:
         assert secret not in text, f"a secret is in {where}"
 
 
+def revealed(settings: Any) -> Any:
+    """Settings as a configuration has them: a model becomes what was set of it, secrets the text that they hide."""
+    if isinstance(settings, SecretStr):
+        return settings.get_secret_value()
+    if isinstance(settings, BaseModel):
+        settings = {name: getattr(settings, name) for name in settings.model_fields_set}
+    if isinstance(settings, Mapping):
+        return {name: revealed(value) for name, value in settings.items()}
+    return [revealed(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
+
+
 def secrets_of(model: BaseModel) -> list[str]:
     found = []
     for name in type(model).model_fields:
