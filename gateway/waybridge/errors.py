@@ -141,10 +141,12 @@ class PushRejected(ProviderError):
 class AskRefused(ProviderError):
     """The vendor refused to ask the source; `reason` is shown to the caller with status 409.
 
-    `already_sharing` tells that the source shares now, so that nothing needs to be asked.
+    `already_sharing` tells that the source shares now, so that nothing needs to be asked; `unknown` that the vendor
+    has nothing by this name, so that another connection may be asked.
     """
 
-    def __init__(self, reason: str, *, already_sharing: bool = False) -> None:
+    def __init__(self, reason: str, *, already_sharing: bool = False, unknown: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.already_sharing = already_sharing
+        self.unknown = unknown

@@ -182,7 +182,7 @@ class Gateway(Protocol):
         ...
 
     async def request_chat_location(self, instance_ids: Sequence[str], chat_id: str) -> None:
-        """Asks by a real chat of a connection. Raises as `request_location`."""
+        """Asks by a real chat, also one that no connection has heard of yet. Raises as `request_location`, NotFound."""
         ...
 
     subscriptions: Subscriptions

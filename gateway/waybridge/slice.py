@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from waybridge.bus import Bus, DeviceEvent, Listener, PositionEvent
-from waybridge.errors import NotFound
+from waybridge.errors import AskRefused, Conflict, NotFound, Unavailable
 from waybridge.facade import Caller, DeviceView, Subscriptions
 from waybridge.model import Position, SourceKey, canonical_token, from_us
 from waybridge.roster import Device, Roster
@@ -151,9 +151,18 @@ class GatewaySlice:
 
     async def request_chat_location(self, instance_ids: Sequence[str], chat_id: str) -> None:
         found = await self._connections.behind(instance_ids, chat_id)
-        if found is None:
-            raise NotFound("there is no such chat")
-        await self._connections.ask(instance_ids, found[0].policy.connection_id, chat_id)
+        if found is not None:
+            return await self._connections.ask(instance_ids, found[0].policy.connection_id, chat_id)
+        for each in await self._connections.every(instance_ids):
+            try:
+                return await self._connections.ask([each["instance_id"]], each["connection_id"], chat_id)
+            except Conflict as refusal:
+                cause = refusal.__cause__
+                if isinstance(cause, AskRefused) and not cause.unknown:
+                    raise
+            except Unavailable:
+                continue  # it cannot run as it is configured
+        raise NotFound("there is no such chat")
 
     async def _memberships(self, instance_id: str) -> tuple[dict[str, int], dict[str, frozenset[str]]]:
         async with self._store.read() as conn:

@@ -56,14 +56,19 @@ class Locations:
     async def read(self, call: Call) -> web.Response:
         """Everybody of the chat who may be seen; nobody is an empty list, as at the vendor."""
         named = await self._named(call)
+        if named is None:
+            raise _absent()
         features = [_feature(device) for device in named.devices if device.visible and device.position is not None]
         return json_answer({"success": True, "data": {"type": "FeatureCollection", "features": features}})
 
     async def request(self, call: Call) -> web.Response:
-        """Prompts a person, once: no refusal and no failure may be tried again by the client itself."""
+        """Prompts a person, once: no refusal and no failure may be tried again by the client itself.
+
+        What nothing is known of may be a chat that the vendor has, and nobody has been asked in yet.
+        """
         named = await self._named(call)
         try:
-            if named.kind == "chat":
+            if named is None or named.kind == "chat":
                 await self._gateway.request_chat_location(call.instances, call.request.match_info["chat_id"])
             elif named.kind == "group":
                 raise Refusal(CONFLICT_STATUS, GROUP, "GroupChatNotSupported: only one device can be asked at a time")
@@ -75,8 +80,8 @@ class Locations:
             raise Refusal(CONFLICT_STATUS, _conflict(error.detail), error.detail) from error
         return json_answer({"success": True, "message": "Location request sent"})
 
-    async def _named(self, call: Call) -> Conversation:
-        """A device token wins over a group's id, and that over a real chat. Raises Refusal 404."""
+    async def _named(self, call: Call) -> Conversation | None:
+        """A device token wins over a group's id, and that over a real chat that is known; None for what is not."""
         chat_id = call.request.match_info["chat_id"]
         try:
             token = canonical_token(chat_id)
@@ -100,7 +105,7 @@ class Locations:
             return found[0]
         real = await self._gateway.chat_device(call.instances, chat_id)
         if real is None:
-            raise _absent()
+            return None
         instance_id, tokens = real
         devices = await self._gateway.devices(instance_id, tokens=list(tokens)) if tokens else []
         return Conversation(devices, "chat", instance_id)

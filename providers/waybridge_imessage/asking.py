@@ -69,10 +69,10 @@ class Asker:
         if handle is not None and (handle.lstrip("+").isdigit() or "@" in handle):
             chat = await self._chat_of(handle)
             if chat is None:
-                raise AskRefused("no chat with this person is known: ask by the chat's id")
+                raise AskRefused("no chat with this person is known: ask by the chat's id", unknown=True)
             return chat
         if not is_chat_id(target):
-            raise AskRefused("what is asked must be a chat's id or a known handle")
+            raise AskRefused("what is asked must be a chat's id or a known handle", unknown=True)
         return target
 
     async def _chat_of(self, handle: str) -> str | None:
@@ -97,7 +97,8 @@ class Asker:
             await self._context.state.put(f"{CHECK}{chat}", value=True)
             await self._context.state.put(CHANGED, uuid.uuid4().hex)
             return AskRefused(ALREADY_SHARING, already_sharing=True)
-        return AskRefused(refusal.message or f"Linq refuses with {refusal.status}")
+        unknown = refusal.status == HTTPStatus.NOT_FOUND
+        return AskRefused(refusal.message or f"Linq refuses with {refusal.status}", unknown=unknown)
 
     async def _shares_now(self, chat: str) -> bool:
         """Whether somebody of the chat shares: a read shows a person, or a webhook told of one."""

@@ -10,6 +10,7 @@ import linq as sdk
 import pytest
 from aiohttp import web
 from linq import AsyncLinqAPIV3
+from linq_api_world import ANNA, ANNAS_CHAT, BOB, BOBS_CHAT, everyone, until
 from running import RunningGateway, running_gateway
 
 if TYPE_CHECKING:
@@ -105,6 +106,47 @@ async def test_a_subscription_delivers_what_the_client_unwraps(gateway: RunningG
     assert [one.id for one in (await linq.webhook_subscriptions.list()).subscriptions] == [made.id]
     await linq.webhook_subscriptions.delete(made.id)
     assert (await linq.webhook_subscriptions.list()).subscriptions == []
+
+
+async def test_devices_of_every_vendor_are_read_and_asked(tmp_path: Path) -> None:
+    async with (
+        everyone(tmp_path) as world,
+        AsyncLinqAPIV3(
+            api_key=world.gateway.token("read write"), base_url=world.base_url, _strict_response_validation=True
+        ) as linq,
+    ):
+
+        async def seen(chat_id: str) -> dict[str, list[float]]:
+            features = (await linq.chats.location.retrieve(chat_id)).data.features
+            return {one.properties.handle: one.geometry.coordinates for one in features}
+
+        async def is_seen() -> bool:
+            return await seen(BOBS_CHAT) != {}
+
+        async def is_hidden() -> bool:
+            return await seen(BOBS_CHAT) == {}
+
+        assert [await seen(device) for device in world.devices.values()] == [
+            {"phone": [10.0, 1.0]}, {"John Smith": [20.0, 2.0]}, {ANNA: [30.0, 3.0]}, {"Grace Okoye": [40.0, 4.0]},
+        ]  # fmt: skip
+        assert (await seen("fleet")).keys() == {"phone", "John Smith", ANNA, "Grace Okoye"}
+        assert (await seen(ANNAS_CHAT)).keys() == {ANNA}
+
+        await linq.chats.location.request(BOBS_CHAT)
+        await until(is_seen)
+        world.linq.stop_sharing(BOB)
+        await until(is_hidden)
+        assert (await linq.chats.location.request(world.bob)).success
+        await until(is_seen)
+        assert world.linq.prompts == [BOBS_CHAT, BOBS_CHAT]
+        for unheard in ("550e8400-e29b-41d4-a716-446655449999", "nobody", "+14155559999"):
+            with pytest.raises(sdk.NotFoundError) as absent:
+                await linq.chats.location.request(unheard)
+            assert absent.value.code == 2001
+        for vendor, code in (("native", 2017), ("mycartracks", 2017), ("driver_events", 2017), ("imessage", 2018)):
+            with pytest.raises(sdk.ConflictError) as refused:
+                await linq.chats.location.request(world.devices[vendor])
+            assert refused.value.code == code, vendor
 
 
 async def test_a_wrong_key_is_refused_at_once(gateway: RunningGateway) -> None:
