@@ -76,6 +76,16 @@ def csp_of(answer: Any) -> dict[str, list[str]]:
     return {name: sources for name, *sources in parts}
 
 
+async def test_a_slash_behind_a_link_does_no_harm(client: TestClient[Any, Any]) -> None:
+    answer = await client.get("/share/live/?embed=map", allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (308, "../live?embed=map")
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert (await client.get("/share/live/")).status == 200
+    assert (await client.get("/share/nothing/")).status == 404
+    hostile = await client.get("/share/%2F%2Fevil.example/", allow_redirects=False)
+    assert hostile.headers["Location"] == "../%2F%2Fevil.example"
+
+
 @pytest.mark.parametrize(("token", "status"), [("live", 200), ("done", 410), ("stopped", 410), ("nothing", 404)])
 async def test_the_html_has_the_status_of_the_link_and_is_never_kept(
     client: TestClient[Any, Any], token: str, status: int

@@ -38,6 +38,7 @@ _ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /realtime/\nDisallow: /embe
 _ASSET = r"[A-Za-z0-9_.\-]{1,120}"
 _DEFAULT_INSTANCE = "default"
 _UNAVAILABLE = 503
+_UNSEEN = {"X-Robots-Tag": "noindex, nofollow, noarchive", "Referrer-Policy": "no-referrer"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,7 @@ class Pages:
         static = [web.get(f"/{name}", self._static) for name in _STATIC]
         return [
             web.get("/share/{token}", self._share),
+            web.get("/share/{token}/", self._share_with_slash),
             web.get("/embed/tracker", self._tracker),
             web.get("/embed/config", self._config),
             web.get("/live-tracker.js", self._live_tracker),
@@ -134,6 +136,13 @@ class Pages:
         }
         origins = instance.embed_origins if framed and instance is not None else ()
         return self._html(request, render(self._bundle.share, values), 200, origins)
+
+    async def _share_with_slash(self, request: web.Request) -> web.Response:
+        """Links are typed and wrapped: one with a slash behind it leads to the one without, wherever we are mounted."""
+        url = request.rel_url
+        query = f"?{url.raw_query_string}" if url.raw_query_string else ""
+        place = f"../{url.raw_path.rstrip('/').rpartition('/')[2]}{query}"
+        return web.Response(status=308, headers={"Location": place, "Cache-Control": "no-store", **_UNSEEN})
 
     def _gone(
         self, request: web.Request, view: ShareView, texts: Mapping[str, str], common: Mapping[str, str]
