@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from bench.load import BASE_LATITUDE, Refused
 
+PING, PONG = b"\x89\x00", b"\x8a\x80\0\0\0\0"
 PLACE = re.compile(rb'"(?:Lat|latitude)":([0-9.]+)')
 
 
@@ -51,6 +52,8 @@ class Viewer(asyncio.Protocol):
         self.transport.write(self._upgrade)
 
     def data_received(self, data: bytes) -> None:
+        if PING in data:
+            self.transport.write(PONG)
         tally = self._tally
         seen = self._tail + data
         if not self.ready.done():
@@ -119,6 +122,16 @@ async def open_viewers(
         async with asyncio.timeout(60):
             await asyncio.gather(*(viewer.ready for viewer in part))
         viewers += part
+    return viewers
+
+
+async def open_each(
+    port: int, upgrades: Sequence[bytes], tally: Tally, hello: Sequence[bytes], ready_mark: bytes
+) -> list[Viewer]:
+    """Opens a viewer for each handshake."""
+    viewers = []
+    for upgrade in upgrades:
+        viewers += await open_viewers(port, 1, tally, upgrade, hello, ready_mark)
     return viewers
 
 

@@ -23,7 +23,8 @@ HEAD = re.compile(rb'\{"seq":(\d+),(?:"dropped":(\d+),)?')
 PLACE = re.compile(
     rb'"[Dd]evice_?[Tt]oken":"d(\d+)",(?:"display_identifier":"[^"]*",)?"[Ll]at(?:itude)?":(\d+)\.(\d)'
 )
-CLOSE = 8
+TEXT, CLOSE, PING = 1, 8, 9
+PONG = b"\x8a\x80\0\0\0\0"
 
 
 class Viewer(asyncio.Protocol):
@@ -61,6 +62,8 @@ class Viewer(asyncio.Protocol):
         self._frames()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self._deaf and not self._crowd.ended:
+            raise SystemExit(f"a reader's connection has ended: {exc} {self.code}")
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -80,7 +83,9 @@ class Viewer(asyncio.Protocol):
         if opcode == CLOSE:
             self.code = int.from_bytes(payload[:2], "big")
             return
-        if opcode != 1:
+        if opcode == PING:
+            self.transport.write(PONG)
+        if opcode != TEXT:
             return
         if not self.greeted.done():
             self.greeted.set_result(None)
@@ -128,6 +133,7 @@ class Crowd:
         self.hello = masked if order["kind"] == "realtime" else b""
         self._there: dict[int, int] = {}
         self._wanted: int | None = None
+        self.ended = False
         self.readers: list[Viewer] = []
         self.deaf: list[Viewer] = []
 
@@ -174,6 +180,7 @@ class Crowd:
         async with asyncio.timeout(120):
             await asyncio.gather(*(viewer.gone for viewer in self.deaf))
         told = {"readers": [each.told() for each in self.readers], "deaf": [each.told() for each in self.deaf]}
+        self.ended = True
         for viewer in self.readers:
             viewer.transport.abort()
         return told
