@@ -15,9 +15,10 @@ from bench.load import Positions, seed_devices, upgrade
 from bench.measure import Watch, Work, memory_bytes, percentiles, total, unsent_bytes
 from bench.report import NOT_RUN, Report
 from bench.servers import Gateway, running
-from bench.viewers import Tally, close_viewers, open_viewers
+from bench.viewers import Tally, close_viewers, open_each, open_viewers
 
-WINDOW = 32
+WINDOW, FEW = 32, 4
+"""Positions on their way at saturation, and where each is waited for almost alone."""
 MARK = b'"type":"position"'
 VIEWERS = 500
 
@@ -55,8 +56,10 @@ def frame_like(number: int) -> bytes:
     )
 
 
-async def saturate(target: peers.Target, positions: Positions | None, count: int, start: int, viewers: int) -> Work:
-    """`count` positions to all viewers as fast as they take them, WINDOW on the way. Counts frames."""
+async def saturate(
+    target: peers.Target, positions: Positions | None, count: int, start: int, viewers: int, window: int = WINDOW
+) -> Work:
+    """`count` positions to all viewers as fast as they take them, `window` on the way. Counts frames."""
     tally = Tally(MARK)
     crowd = await open_viewers(
         target.viewer_port, viewers, tally, target.upgrade, target.hello, target.ready_mark
@@ -70,7 +73,7 @@ async def saturate(target: peers.Target, positions: Positions | None, count: int
         with Watch(target.pids) as watch:
             for number, frame in enumerate(frames, start=1):
                 made.transport.write(frame)
-                tally.want(begun + max(0, number - WINDOW) * viewers)
+                tally.want(begun + max(0, number - window) * viewers)
                 async with asyncio.timeout(30):
                     await tally.enough.wait()
             tally.want(begun + count * viewers)
@@ -98,20 +101,29 @@ async def fanout(report: Report, folder: Path, others: peers.Peers, *, quick: bo
             peer = await stack.enter_async_context(others.running(name, folder / name.replace(" ", "-")))
             if peer is not None:
                 targets.append(peer)
-        for turn in range(rounds):
+        few: dict[str, list[Work]] = {}
+        start = 0
+        for _ in range(rounds):
             for target in targets:
                 own = positions if target.name == "Waybridge" else None
-                work = await saturate(target, own, count, turn * count, VIEWERS)
-                found.setdefault(target.name, []).append(work)
+                found.setdefault(target.name, []).append(await saturate(target, own, count, start, VIEWERS))
+                start += count
+            for target in targets:
+                if target.name in ("Waybridge", "bare writes", "Nchan"):
+                    own = positions if target.name == "Waybridge" else None
+                    few.setdefault(target.name, []).append(await saturate(target, own, count, start, VIEWERS, FEW))
+                    start += count
         works = {name: total(each) for name, each in found.items()}
         for name, work in works.items():
             report.figure("fanout", f"{name}, {VIEWERS} viewers", "frames", work)
+        for name, each in few.items():
+            report.figure("fanout", f"{name}, {VIEWERS} viewers, {FEW} positions on the way", "frames", total(each))
         _against(report, works)
         await fleet(report, gateway, seconds=5.0 if quick else 20.0)
     async with running(folder / "memory") as gateway:
         await memory(report, gateway)
     async with running(folder / "slow") as gateway:
-        await slow(report, gateway, seconds=6.0 if quick else 20.0)
+        await slow(report, gateway, seconds=18.0 if quick else 40.0)
 
 
 def _against(report: Report, works: dict[str, Work]) -> None:
@@ -177,30 +189,49 @@ async def share_of(gateway: Gateway, device: str) -> str:
     return f"/api/v1/share/{share_token}/live"
 
 
+async def streams_of(gateway: Gateway, count: int) -> list[str]:
+    """The paths of new stream sessions of the whole instance."""
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {gateway.token()}"}) as http:
+        paths = []
+        for _ in range(count):
+            body = {"instance_id": "default"}
+            async with http.post(f"http://127.0.0.1:{gateway.port}/api/v1/streams", json=body) as answer:
+                told = await answer.json()
+                if answer.status != 201:
+                    raise RuntimeError(json.dumps(told))
+            paths.append("/" + told["websocket_url"].split("/", 3)[3])
+        return paths
+
+
 async def memory(report: Report, gateway: Gateway) -> None:
-    """P11: memory of viewers of one share session, and of the realtime socket; a share's cost per frame."""
+    """P11: memory of viewers of one share session, of the realtime socket and of streams; a share's cost per frame."""
     positions = Positions(100)
     await seed_devices(gateway, positions)
     path, found = await share_of(gateway, positions.token(0)), {}
     target = peers.gateway_realtime(gateway)
-    for name, count, greeting, hello, ready in (
-        ("share", 1000, upgrade(path), (), MARK),
-        ("realtime", 1000, target.upgrade, target.hello, b'"welcome"'),
+    many, streams = 1000, await streams_of(gateway, 1050)
+    for name, greetings, hello, ready in (
+        ("share", [upgrade(path)] * (many + 50), (), MARK),
+        ("realtime", [target.upgrade] * (many + 50), target.hello, b'"welcome"'),
+        ("stream", [upgrade(each) for each in streams], (), b'"connected"'),
     ):
         tally = Tally(MARK)
-        warm = await open_viewers(gateway.port, 50, tally, greeting, hello, ready)
+        warm = await open_each(gateway.port, greetings[:50], tally, hello, ready)
         await asyncio.sleep(0.5)
         before = memory_bytes(gateway.pid)
-        crowd = await open_viewers(gateway.port, count, tally, greeting, hello, ready)
+        crowd = await open_each(gateway.port, greetings[50:], tally, hello, ready)
         await asyncio.sleep(1.0)
-        found[name] = (memory_bytes(gateway.pid) - before) / count
-        report.number("fanout", f"memory a viewer, {name}, {count:,} viewers", kB=found[name] / 1000)
+        found[name] = (memory_bytes(gateway.pid) - before) / many
+        report.number("fanout", f"memory a viewer, {name}, {many:,} viewers, 100 devices", kB=found[name] / 1000)
         if name == "share":
             await _share_frames(report, gateway, positions, tally, len(crowd) + len(warm))
         close_viewers([*crowd, *warm])
         await asyncio.sleep(1.0)
-    most = max(found.values()) / 1000
-    report.row("P11", f"{most:.1f} kB", "the dearer of share and realtime", reached=most <= 18)
+    told = ", ".join(f"{name} {each / 1000:.1f}" for name, each in found.items())
+    report.row(
+        "P11", f"{max(found.values()) / 1000:.1f} kB", f"the dearest of {told}; a stream keeps what each device was told",
+        reached=max(found.values()) <= 18_000,
+    )  # fmt: skip
 
 
 async def _share_frames(report: Report, gateway: Gateway, positions: Positions, tally: Tally, viewers: int) -> None:
@@ -216,7 +247,10 @@ async def _share_frames(report: Report, gateway: Gateway, positions: Positions, 
 
 
 async def slow(report: Report, gateway: Gateway, *, seconds: float) -> None:
-    """P12: 1,000 viewers, then 100 of them stop reading; the others' latencies, and what waits for the slow."""
+    """P12: 1,000 viewers; in every other turn 100 of them do not read. The others' latencies, what waits for the slow.
+
+    A turn is short enough that nobody is cut. 100 positions a second in ten writes fill a small socket in a moment.
+    """
     positions = Positions(10)
     await seed_devices(gateway, positions)
     target, tally = peers.gateway_realtime(gateway), Tally(MARK)
@@ -227,26 +261,37 @@ async def slow(report: Report, gateway: Gateway, *, seconds: float) -> None:
     made, number = await publisher(target), 0
     for viewer in crowd[900:]:
         viewer.timed = True
-    tails, backlog, rate = [], 0, 10
-    for stopped in (False, True):
-        if stopped:
-            for viewer in crowd[:100]:
-                viewer.transport.pause_reading()
+    late: dict[bool, list[float]] = {False: [], True: []}
+    backlog, stuck, before, turns = 0, 0, memory_bytes(gateway.pid), 6
+    rate, batch = 10, 10
+    for turn in range(turns):
+        stopped = turn % 2 == 1
+        for viewer in crowd[:100]:
+            viewer.transport.pause_reading() if stopped else viewer.transport.resume_reading()
         tally.latencies = []
         start = time.perf_counter()
-        for turn in range(int(seconds * rate)):
-            await asyncio.sleep(max(0.0, start + turn / rate - time.perf_counter()))
-            tally.scheduled[number % 1_000_000] = start + turn / rate
-            made.transport.write(target.publication(positions.singles(number, 1)[0]))
-            number += 1
+        for moment in range(int(seconds / turns * rate)):
+            await asyncio.sleep(max(0.0, start + moment / rate - time.perf_counter()))
+            for each in range(number, number + batch):
+                tally.scheduled[each % 1_000_000] = start + moment / rate
+            made.transport.write(target.publication(positions.batches(number, 1, batch)[0]))
+            number += batch
         await asyncio.sleep(0.5)
-        tails.append(percentiles(tally.latencies)[1] * 1000)
-        backlog = max(unsent_bytes(gateway.port), default=0)
+        late[stopped] += tally.latencies
+        if stopped:
+            waiting = [each for each in unsent_bytes(gateway.port) if each]
+            backlog, stuck = max(backlog, *waiting, 0), max(stuck, len(waiting))
+    kept = max(0, memory_bytes(gateway.pid) - before) / 100
     close_viewers(crowd)
     made.transport.abort()
-    report.number("fanout", "1,000 viewers, p99 ms", all_read=tails[0], tenth_stopped=tails[1], backlog_bytes=backlog)
+    tails = [percentiles(late[stopped])[1] * 1000 for stopped in (False, True)]
+    report.number(
+        "fanout", "1,000 viewers, p99 ms", all_read=tails[0], tenth_stopped=tails[1], stuck=stuck,
+        kernel_bytes=backlog, gateway_bytes=kept,
+    )  # fmt: skip
     change = tails[1] / tails[0] - 1
     report.row(
-        "P12", f"{100 * change:+.0f} %, {backlog / 1000:.0f} kB", f"p99 {tails[0]:.1f} -> {tails[1]:.1f} ms",
-        reached=change <= 0.2 and backlog <= 64_000,
+        "P12", f"{100 * change:+.0f} %, {(backlog + kept) / 1000:.0f} kB",
+        f"p99 {tails[0]:.1f} -> {tails[1]:.1f} ms with {stuck} viewers stuck; kernel and gateway together",
+        reached=change <= 0.2 and backlog + kept <= 64_000 and stuck >= 100,
     )  # fmt: skip
