@@ -10,6 +10,7 @@ from waybridge.model import canonical_token
 from waybridge.roster import Roster
 from waybridge.store import fleet
 from waybridge.store.engine import Store, Tx
+from waybridge.store.newcomers import make_sources
 
 NATIVE = "native"
 Ranked = Sequence[tuple[str, str, float]]
@@ -66,9 +67,8 @@ class Attaching:
         for connection_id, external_id, fallback_after in ranked:
             policy = self._roster.policy(instance_id, connection_id)
             provider = policy.provider if policy is not None else connection_id
-            source_id, owner_id = await fleet.make_source(
-                tx, instance_id, connection_id, external_id, provider, device.id
-            )
+            made = await make_sources(tx, instance_id, connection_id, provider, {external_id: device.id})
+            source_id, owner_id, _ = made[external_id]
             touched.add(owner_id)
             numbers.append((source_id, fallback_after))
         await fleet.lock_devices(tx, sorted(touched))

@@ -7,12 +7,13 @@ from datetime import UTC
 
 import msgspec
 
+from waybridge.bus import Fix
 from waybridge.model import EARLIEST, Position, to_us
+from waybridge.roster import NOT_LIVE, SUSPECT
 
 EARLIEST_US = to_us(EARLIEST)
 AHEAD_US = 24 * 3600 * 1_000_000
 MAX_EXTRA = 16_384
-SUSPECT = 2
 
 
 class Refused(Exception):
@@ -24,54 +25,50 @@ class Refused(Exception):
         self.error = error
 
 
-class Checked(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A position within its bounds; times in microseconds, `recorded_us` clamped where `suspect`."""
+def check(position: Position, received_us: int, future_skew_us: int, most_ahead_us: int = AHEAD_US) -> Fix:
+    """Applies every rule to one position and returns it as a fix that belongs to no trip yet.
 
-    sent_us: int
-    recorded_us: int
-    received_us: int
-    suspect: bool
-    latitude: float
-    longitude: float
-    altitude: float | None
-    accuracy: float | None
-    speed: float | None
-    heading: float | None
-    extra: str | None
-
-
-def check(position: Position, received_us: int, future_skew_us: int, most_ahead_us: int = AHEAD_US) -> Checked:
-    """Applies every rule to one position; `most_ahead_us` is the furthest ahead of the clock. Raises Refused."""
-    latitude = _number("latitude", position.latitude)
-    if not -90.0 <= latitude <= 90.0:
-        raise Refused("latitude", "must be between -90 and 90")
-    longitude = _number("longitude", position.longitude)
-    if not -180.0 <= longitude <= 180.0:
-        raise Refused("longitude", "must be between -180 and 180")
+    `recorded_us` is clamped where the flags say SUSPECT; `most_ahead_us` is the furthest ahead of the clock.
+    Raises Refused.
+    """
+    latitude, longitude = position.latitude, position.longitude
+    if type(latitude) is not float or not -90.0 <= latitude <= 90.0:
+        latitude = _number("latitude", latitude)
+        if not -90.0 <= latitude <= 90.0:
+            raise Refused("latitude", "must be between -90 and 90")
+    if type(longitude) is not float or not -180.0 <= longitude <= 180.0:
+        longitude = _number("longitude", longitude)
+        if not -180.0 <= longitude <= 180.0:
+            raise Refused("longitude", "must be between -180 and 180")
     recorded_at = position.recorded_at
     if recorded_at.tzinfo is not UTC and recorded_at.utcoffset() is None:
         raise Refused("recorded_at", "must have a time zone")
     sent_us = to_us(recorded_at)
     if sent_us < EARLIEST_US:
         raise Refused("recorded_at", "must not be before 2000-01-01")
-    ahead = sent_us - received_us
-    if ahead > most_ahead_us:
-        raise Refused("recorded_at", f"must not be more than {_span(most_ahead_us)} ahead")
-    suspect = ahead > future_skew_us
+    recorded_us, flags = sent_us, 0 if position.live else NOT_LIVE
+    if sent_us - received_us > future_skew_us:
+        if sent_us - received_us > most_ahead_us:
+            raise Refused("recorded_at", f"must not be more than {_span(most_ahead_us)} ahead")
+        recorded_us, flags = received_us, flags | SUSPECT
     trip = position.track_token
     if trip is not None and (not 0 < len(trip) <= 200 or "\x00" in trip):
         raise Refused("track_token", "must be 1 to 200 characters without NUL")
-    return Checked(
+    altitude, accuracy, speed, heading = (
+        position.altitude_m, position.accuracy_m, position.speed_mps, position.heading_deg
+    )  # fmt: skip
+    return Fix(
+        recorded_us,
         sent_us,
-        received_us if suspect else sent_us,
         received_us,
-        suspect,
-        latitude + 0.0,
+        latitude + 0.0,  # no negative zero
         longitude + 0.0,
-        _optional("altitude", position.altitude_m),
-        _positive("accuracy", position.accuracy_m),
-        _positive("speed", position.speed_mps),
-        _heading(position.heading_deg),
+        None if altitude is None else _number("altitude", altitude),
+        accuracy if accuracy is None else _positive("accuracy", accuracy),
+        speed if speed is None else _positive("speed", speed),
+        heading if heading is None else _heading(heading),
+        None,
+        flags,
         _extra(position),
     )
 
@@ -89,20 +86,12 @@ def _number(field: str, value: object) -> float:
     return float(value)
 
 
-def _optional(field: str, value: float | None) -> float | None:
-    return None if value is None else _number(field, value)
-
-
-def _positive(field: str, value: float | None) -> float | None:
-    if value is None:
-        return None
+def _positive(field: str, value: float) -> float | None:
     number = _number(field, value)
     return None if number < 0 else number + 0.0
 
 
-def _heading(value: float | None) -> float | None:
-    if value is None:
-        return None
+def _heading(value: float) -> float | None:
     number = _number("heading", value)
     if number == 360.0:
         return 0.0
@@ -111,11 +100,11 @@ def _heading(value: float | None) -> float | None:
 
 def _extra(position: Position) -> str | None:
     battery = position.battery
+    if battery is None and position.address is None and position.locality is None and not position.attributes:
+        return None
     if battery is not None:
         battery = _number("battery", battery)
         battery = battery if 0.0 <= battery <= 1.0 else None
-    if position.address is None and position.locality is None and battery is None and not position.attributes:
-        return None
     kept = {
         name: value
         for name, value in (

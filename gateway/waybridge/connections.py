@@ -185,7 +185,7 @@ class Connections:
                 for source in tuple(device.sources):
                     if source.connection_id == connection_id:
                         await work.end_sharing(source, "connection_removed")
-            await work.settle()
+            work.settle()
             await forget_state(tx, row.instance_id, connection_id)
             tx.publish(Nudge("connections", connection_id))
 

@@ -43,15 +43,16 @@ class Consent(Ledger):
         ends_us = to_us(report.ends_at) if report.ends_at is not None else None
         if draft.period is not None:
             if ends_us != draft.period.ends_us:
-                await fleet.extend_period(self._tx, draft.period.id, ends_us)
+                self._changes.change_period(draft.period.id, ends_us=ends_us)
                 draft.period = _with_end(draft.period, ends_us)
             return
+        await self._changes.write_now()  # a period that ended in this group counts
         closed = await fleet.newest_end(self._tx.conn, draft.id)
         if closed is not None and began_us <= closed[0]:
             return  # a late word about a period that is over: its end wins
-        await self._open(draft, began_us, ends_us, report.cause, report.shared_by, report.shared_with, report.chat_id)
+        self._open(draft, began_us, ends_us, report.cause, report.shared_by, report.shared_with, report.chat_id)
 
-    async def _open(
+    def _open(
         self,
         draft: SourceDraft,
         began_us: int,
@@ -65,8 +66,7 @@ class Consent(Ledger):
         period = Period(
             new_id(), "shr_" + secrets.token_hex(12), began_us, ends_us, cause, shared_by, shared_with, chat_id
         )
-        opened = await fleet.begin_period(
-            self._tx,
+        self._changes.begin_period(
             {
                 "id": period.id,
                 "sharing_id": period.sharing_id,
@@ -83,10 +83,8 @@ class Consent(Ledger):
                 "began_us": began_us,
                 "ends_us": ends_us,
                 "start_cause": cause,
-            },
+            }
         )
-        if not opened:
-            return
         draft.period = period
         data = periods.started_data(device.device, draft.policy, period, shared_by=device.display_name)
         self._emit("location.sharing.started", device.device, data, cause)
@@ -94,8 +92,11 @@ class Consent(Ledger):
 
     async def _stopped(self, draft: SourceDraft, ended_us: int, cause: str) -> None:
         period = draft.period
-        if period is None or not await fleet.end_period(self._tx, period.id, ended_us, cause):
-            return
+        if period is not None:
+            self._changes.change_period(period.id, ended_us=ended_us, stop_cause=cause)
+            await self._ended(draft, period, ended_us, cause)
+
+    async def _ended(self, draft: SourceDraft, period: Period, ended_us: int, cause: str) -> None:
         draft.period = None
         draft.last_ended_us = ended_us
         device = self._device(draft)
@@ -134,10 +135,11 @@ class Consent(Ledger):
 
     async def end_sharing(self, source: Source, cause: str) -> None:
         """Ends a source's sharing period, whatever the source says (its connection is removed, it is erased)."""
-        key = (source.device.instance_id, source.connection_id, source.external_id)
-        draft = self._sources.setdefault(key, SourceDraft(source))
-        self._device(draft)
-        await self._stopped(draft, max(self._tx.now_us, began_us(draft)), cause)
+        draft = self._resolve(source.policy, source.external_id)
+        period, ended_us = draft.period, max(self._tx.now_us, began_us(draft))
+        # Another node may end it at the same time; this one did not lock it.
+        if period is not None and await fleet.end_period(self._tx, period.id, ended_us, cause):
+            await self._ended(draft, period, ended_us, cause)
 
 
 def began_us(draft: SourceDraft) -> int:

@@ -23,12 +23,12 @@ import structlog
 from prometheus_client import Counter
 
 from waybridge import metrics
-from waybridge.bounds import AHEAD_US, Checked, Refused, check
+from waybridge.bounds import AHEAD_US, Refused, check
 from waybridge.errors import StoreUnavailable
 from waybridge.facade import Filter
 from waybridge.model import EPOCH, Position, Report, from_us
 from waybridge.provider import Intent, Outcome, Rejection
-from waybridge.recording import Shares, Work
+from waybridge.recording import Entry, Shares, Work
 from waybridge.roster import Policy, Roster
 from waybridge.store.engine import Store, Tx
 from waybridge.store.fleet import DefaultPolicy
@@ -49,7 +49,7 @@ class Item:
     """One caller's reports on their way in."""
 
     policy: Policy
-    entries: list[tuple[int, Report, Checked | None]]
+    entries: list[Entry]
     intents: Sequence[Intent]
     refused: list[Rejection]
     future: asyncio.Future[Outcome]
@@ -136,17 +136,18 @@ class Intake:
 
     def _prepare(
         self, policy: Policy, index: int, report: Report, now_us: int, refused: list[Rejection]
-    ) -> tuple[int, Report, Checked | None] | None:
+    ) -> Entry | None:
         if not isinstance(report, Position):
             return index, report, None
         received_us = now_us if report.received_at is None else _received(report, now_us)
         try:
-            checked = check(report, received_us, policy.future_skew_us, self._most_ahead_us)
-            self._filter(policy, report)
+            fix = check(report, received_us, policy.future_skew_us, self._most_ahead_us)
+            if self._filters:
+                self._filter(policy, report)
         except Refused as refusal:
             refused.append(Rejection(index, refusal.field, refusal.error))
             return None
-        return index, report, checked
+        return index, report, fix
 
     def _filter(self, policy: Policy, report: Position) -> None:
         """Asks every filter; one that fails lets the position pass. Raises Refused."""
@@ -225,26 +226,32 @@ class Intake:
                 for item in group
                 for _, report, _ in item.entries
             )
-        await work.find_known(
-            (item.policy, report.source.external_id, checked)
-            for item in group
-            for _, report, checked in item.entries
-            if checked is not None
-        )
         for item in group:
-            item.outcome = Outcome(rejected=list(item.refused))
-            item.conflict = None
-            if item.intents:
-                try:
-                    async with tx.conn.begin_nested():
-                        policy = item.policy
-                        await apply_intents(tx, self._vault, policy.instance_id, policy.connection_id, item.intents)
-                except StateConflict as conflict:
-                    item.conflict = conflict
-                    continue
-            for index, report, checked in item.entries:
-                await work.report(item.policy, index, report, checked, item.outcome, item.device_token)
-        await work.settle()
+            await self._begin(tx, item)
+        taken = [item for item in group if item.conflict is None]
+        await work.meet(
+            (item.policy, report.source.external_id, item.device_token)
+            for item in taken
+            for _, report, _ in item.entries
+        )
+        await work.look_up([(item.policy, report, fix) for item in taken for _, report, fix in item.entries])
+        for item in taken:
+            for entry in item.entries:
+                await work.report(item.policy, entry, item.outcome)
+        work.settle()
+
+    async def _begin(self, tx: Tx, item: Item) -> None:
+        """Does what an item intends with its connection's state; all of it, or the item is not taken."""
+        item.outcome = Outcome(rejected=list(item.refused))
+        item.conflict = None
+        if not item.intents:
+            return
+        policy = item.policy
+        try:
+            async with tx.conn.begin_nested():
+                await apply_intents(tx, self._vault, policy.instance_id, policy.connection_id, item.intents)
+        except StateConflict as conflict:
+            item.conflict = conflict
 
     def _acknowledge(self, group: list[Item]) -> None:
         now_us = self._store.now_us()

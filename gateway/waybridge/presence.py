@@ -124,7 +124,7 @@ class Presence:
             device = self._roster.by_id(device_id)
             if device is not None:
                 await work.tick(device)
-        await work.settle()
+        work.settle()
 
     async def _run(self) -> None:
         failing = False

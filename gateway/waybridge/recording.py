@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
+
+from msgspec.structs import force_setattr
+from msgspec.structs import replace as changed
 
 from waybridge import periods, sources
-from waybridge.bounds import Checked
 from waybridge.bus import Fix, PositionEvent
 from waybridge.consent import Consent, began_us
 from waybridge.drafts import DeviceDraft, SourceDraft
@@ -24,49 +26,55 @@ from waybridge.model import (
     to_us,
 )
 from waybridge.provider import Outcome, Rejection
-from waybridge.roster import LATE, NOT_LIVE, SUSPECT, Device, Policy, Source
+from waybridge.roster import LATE, SUSPECT, Device, Policy, Source, Trip
 from waybridge.store import fixes, fleet, sync
 from waybridge.store.engine import new_id
 from waybridge.trips import advance
 
+Entry: TypeAlias = tuple[int, Report, Fix | None]
+"""A report with its index in what its sender handed in; a position with the fix that it is, if it is kept."""
+
 
 class Work(Consent):
-    """One group's reports inside its transaction. Call `report` for each in order, then `settle` once."""
+    """One group's reports inside its transaction. Call `look_up` once, `report` for each in order, `settle` once."""
 
     # -- state
 
-    async def find_known(self, fixes: Iterable[tuple[Policy, str, Checked]]) -> None:
-        """Asks the history once for the fixes that are not newer than all that their source ever sent."""
-        asked = set()
-        for policy, external_id, checked in fixes:
-            source = self._roster.source(policy.instance_id, policy.connection_id, external_id)
+    async def look_up(self, entries: Sequence[tuple[Policy, Report, Fix | None]]) -> None:
+        """Asks the database once for what the roster does not know: fixes that are not newer than all that their
+        source ever sent, and trips that were left and are named again.
+        """
+        asked: set[tuple[int, int]] = set()
+        named: set[tuple[int, str]] = set()
+        for policy, report, fix in entries:
+            if not isinstance(report, Position) or fix is None:
+                continue
+            source = self._roster.source(policy.instance_id, policy.connection_id, report.source.external_id)
             if source is None:
                 continue
-            if checked.suspect or checked.sent_us <= source.highest_sent_us:
-                asked.add((source.id, checked.sent_us))
+            if fix.flags & SUSPECT or fix.sent_us <= source.highest_sent_us:
+                asked.add((source.id, fix.sent_us))
+            token, trip = report.track_token, source.trip
+            if token is not None and trip is not None and trip.track_token != token:
+                named.add((source.id, token))
         if asked:
             self._known = await fleet.known_fixes(self._tx.conn, sorted(asked), self._tx.dialect)
+        if named:
+            self._left_trips = await fleet.trips_by_token(self._tx.conn, sorted(named), self._tx.dialect)
 
-    async def report(
-        self,
-        policy: Policy,
-        index: int,
-        report: Report,
-        checked: Checked | None,
-        outcome: Outcome,
-        device_token: str | None = None,
-    ) -> None:
-        """Takes one report in. `device_token`: the device that a new source belongs to; its own without."""
+    async def report(self, policy: Policy, entry: Entry, outcome: Outcome) -> None:
+        """Takes one report in."""
+        index, report, fix = entry
         try:
-            draft = await self._resolve(policy, report.source.external_id, device_token)
+            draft = self._resolve(policy, report.source.external_id)
         except ValueError as error:
             field = "device_token" if policy.connection_id == NATIVE else "external_id"
             outcome.rejected.append(Rejection(index, field, str(error)))
             return
         match report:
             case Position():
-                if checked is not None:
-                    await self._position(draft, index, report, checked, outcome)
+                if fix is not None:
+                    await self._position(draft, index, report, fix, outcome)
             case Offline():
                 await self._offline(draft, report)
             case SharingStarted():
@@ -82,29 +90,27 @@ class Work(Consent):
 
     # -- positions
 
-    async def _position(
-        self, draft: SourceDraft, index: int, report: Position, checked: Checked, outcome: Outcome
-    ) -> None:
+    async def _position(self, draft: SourceDraft, index: int, report: Position, fix: Fix, outcome: Outcome) -> None:
         policy = draft.policy
         if policy.consent == "all" and draft.period is None:
             outcome.rejected.append(Rejection(index, "source", "does not share its location"))
             return
-        key = (draft.id, checked.sent_us)
+        key = (draft.id, fix.sent_us)
         newest = draft.last if report.live else draft.milestone
-        if key in self._known or (newest is not None and checked.sent_us == newest.sent_us):
+        if key in self._known or (newest is not None and fix.sent_us == newest.sent_us):
             outcome.duplicates += 1
             return
         self._known.add(key)
-        draft.highest_sent_us = max(draft.highest_sent_us, checked.sent_us)
+        draft.highest_sent_us = max(draft.highest_sent_us, fix.sent_us)
         outcome.accepted += 1
-        flags = (0 if report.live else NOT_LIVE) | (SUSPECT if checked.suspect else 0)
-        if report.history_only or (newest is not None and checked.recorded_us <= newest.recorded_us):
+        if report.history_only or (newest is not None and fix.recorded_us <= newest.recorded_us):
             outcome.late += 1
-            trip_id = await self._trip_of_late(draft, checked.recorded_us, report.track_token)
-            self._record(draft, self._fix(checked, trip_id, flags | LATE))
+            trip_id = self._trip_of_late(draft, fix.recorded_us, report.track_token)
+            self._record(draft, changed(fix, trip_id=trip_id, flags=fix.flags | LATE))
             return
-        trip_id = await self._trip(draft, checked, report.track_token) if report.live else None
-        fix = self._fix(checked, trip_id, flags)
+        trip_id = self._trip(draft, fix, report.track_token) if report.live else None
+        if trip_id != fix.trip_id:
+            force_setattr(fix, "trip_id", trip_id)  # nobody has seen it yet
         self._record(draft, fix)
         if not report.live:
             draft.milestone, draft.new_milestone = fix, True
@@ -118,66 +124,65 @@ class Work(Consent):
         elif draft.period is None and periods.opens_by_fix(
             policy, fix, vendor_online=draft.vendor_online, now_us=self._tx.now_us
         ):
-            await self._open(draft, fix.recorded_us, None, "online")
+            self._open(draft, fix.recorded_us, None, "online")
         self._shown.append((draft, fix, draft.trip.track_token if trip_id is not None and draft.trip else None))
-
-    @staticmethod
-    def _fix(checked: Checked, trip_id: int | None, flags: int) -> Fix:
-        return Fix(
-            checked.recorded_us, checked.sent_us, checked.received_us, checked.latitude, checked.longitude,
-            checked.altitude, checked.accuracy, checked.speed, checked.heading, trip_id, flags, checked.extra,
-        )  # fmt: skip
 
     def _record(self, draft: SourceDraft, fix: Fix) -> None:
         if self._history:
-            self._rows.append((draft.id, draft.source.device.id, 0, fix))
+            self._rows.append(fixes.row(draft.id, draft.source.device.id, 0, fix))
 
-    async def _trip(self, draft: SourceDraft, checked: Checked, token: str | None) -> int | None:
-        if token is not None and (draft.trip is None or draft.trip.track_token != token):
-            earlier = await fleet.trip_by_token(self._tx.conn, draft.id, token)
+    def _trip(self, draft: SourceDraft, fix: Fix, token: str | None) -> int | None:
+        before = draft.trip
+        if token is not None and before is not None and before.track_token != token:
+            earlier = self._left_trips.get((draft.id, token))
             if earlier is not None:
-                return await self._resume(draft, earlier)
-        fix = self._fix(checked, None, 0)
-        step = advance(draft.trip, draft.last, fix, token, self._rules, new_id())
+                return self._resume(draft, earlier)
+        step = advance(before, draft.last, fix, token, self._rules, new_id)
         device = draft.source.device
         if step.ended is not None:
-            await fleet.end_trip(self._tx, step.ended.id, step.ended.ended_us)
-            self._tell("trip_ended", device, {"track_token": step.ended.track_token})
+            self._end_trip(draft, step.ended)
         if step.started and step.trip is not None:
-            await fleet.begin_trip(self._tx, device.id, draft.id, step.trip)
+            self._changes.begin_trip(device.id, draft.id, step.trip)
             self._tell("trip_started", device, {"track_token": step.trip.track_token})
-        elif draft.trip is not None and draft.trip.ended_us is not None and step.trip and step.trip.ended_us is None:
-            await fleet.end_trip(self._tx, step.trip.id, None)
+        elif before is not None and before.ended_us is not None and step.trip and step.trip.ended_us is None:
+            self._changes.change_trip(step.trip.id, ended_us=None)
         draft.trip = step.trip
         return step.trip.id if step.trip is not None and step.inside else None
 
-    async def _resume(self, draft: SourceDraft, earlier: Any) -> int | None:
+    def _end_trip(self, draft: SourceDraft, ended: Trip) -> None:
+        self._changes.change_trip(ended.id, ended_us=ended.ended_us)
+        self._left_trips[draft.id, ended.track_token] = ended
+        self._tell("trip_ended", draft.source.device, {"track_token": ended.track_token})
+
+    def _resume(self, draft: SourceDraft, earlier: Trip) -> int:
         """The vendor went back to a trip that it had left: it runs again, the other one ends."""
         if draft.trip is not None and draft.trip.ended_us is None and draft.last is not None:
-            await fleet.end_trip(self._tx, draft.trip.id, draft.last.recorded_us)
-            self._tell("trip_ended", draft.source.device, {"track_token": draft.trip.track_token})
-        await fleet.end_trip(self._tx, earlier.id, None)
-        earlier.ended_us = None
-        draft.trip = earlier
-        return int(earlier.id)
+            self._end_trip(draft, replace(draft.trip, ended_us=draft.last.recorded_us, still_since_us=None))
+        elif draft.trip is not None:
+            self._left_trips[draft.id, draft.trip.track_token] = draft.trip
+        self._changes.change_trip(earlier.id, ended_us=None)
+        draft.trip = replace(earlier, ended_us=None, still_since_us=None)
+        return earlier.id
 
-    async def _trip_of_late(self, draft: SourceDraft, recorded_us: int, token: str | None) -> int | None:
+    def _trip_of_late(self, draft: SourceDraft, recorded_us: int, token: str | None) -> int | None:
         """The trip of a fix that came late: the running one, which it may even begin earlier, or one that it names."""
         trip = draft.trip
         if trip is not None and (token is None or token == trip.track_token):
             ahead_us = trip.started_us - recorded_us
             if token is not None or ahead_us <= self._rules.gap_us:
                 if ahead_us > 0:
-                    await fleet.begin_trip_earlier(self._tx, trip.id, recorded_us)
+                    self._changes.change_trip(trip.id, started_us=recorded_us)
                     draft.trip = replace(trip, started_us=recorded_us)
                 return trip.id
         if token is None:
             return None
-        earlier = await fleet.trip_by_token(self._tx.conn, draft.id, token)
+        earlier = self._left_trips.get((draft.id, token))
         if earlier is None:
             return None
-        await fleet.begin_trip_earlier(self._tx, earlier.id, recorded_us)
-        return int(earlier.id)
+        if earlier.started_us > recorded_us:
+            self._changes.change_trip(earlier.id, started_us=recorded_us)
+            self._left_trips[draft.id, token] = replace(earlier, started_us=recorded_us)
+        return earlier.id
 
     # -- the clock
 
@@ -185,45 +190,43 @@ class Work(Consent):
         """What silence does to a device: its trips end, the periods that a fix began end, others may win."""
         now_us = self._tx.now_us
         for source in tuple(device.sources):
-            key = (device.instance_id, source.connection_id, source.external_id)
-            draft = self._sources.setdefault(key, SourceDraft(source))
-            self._device(draft)
+            draft = self._resolve(source.policy, source.external_id)
             last = draft.last
             silent = last is None or now_us - last.recorded_us > self._rules.gap_us
             if not silent:
                 continue
             if draft.trip is not None and draft.trip.ended_us is None:
                 ended_us = last.recorded_us if last is not None else now_us
-                if await fleet.end_trip(self._tx, draft.trip.id, ended_us):
-                    self._tell("trip_ended", device, {"track_token": draft.trip.track_token})
                 draft.trip = replace(draft.trip, ended_us=ended_us, still_since_us=None)
+                self._end_trip(draft, draft.trip)
             if draft.period is not None and draft.policy.begins == "fix":
                 ended_us = max(draft.period.began_us, last.recorded_us if last is not None else now_us)
                 await self._stopped(draft, ended_us, "offline")
 
     # -- the end of the group
 
-    async def settle(self) -> None:
+    def settle(self) -> None:
         """Decides who wins and who is online, writes everything, and says what is published after the commit."""
         tx = self._tx
         for device in self._devices.values():
             self._decide(device)
-            await self._switch_online(device)
+            self._switch_online(device)
             if device.columns:
-                await fleet.change_device(tx, device.device.id, device.columns)
-        newest: list[fleet.FixRow] = []
+                self._changes.change_device(device.device.id, device.columns)
+        newest: list[fixes.FixRow] = []
         elsewhere: set[int] = set()  # devices of which only rows of other tables change
         for draft in self._sources.values():
             if _story(draft) != _story(draft.source) and not self._devices[draft.source.device.id].columns:
                 elsewhere.add(draft.source.device.id)
             device_id = draft.source.device.id
             if draft.new_last and draft.last is not None:
-                newest.append((draft.id, device_id, 0, draft.last))
+                newest.append(fixes.row(draft.id, device_id, 0, draft.last))
             if draft.new_milestone and draft.milestone is not None:
-                newest.append((draft.id, device_id, 1, draft.milestone))
+                newest.append(fixes.row(draft.id, device_id, 1, draft.milestone))
             if draft.columns:
-                await fleet.change_source(tx, draft.id, draft.columns)
-        await sync.touch(tx, elsewhere)
+                self._changes.change_source(draft.id, draft.columns)
+        self._changes.write()
+        sync.touch(tx, elsewhere)
         fixes.record(tx, self._rows, newest)
         for event in self._told:
             tx.publish(event)
@@ -257,12 +260,12 @@ class Work(Consent):
             self._emit("source.changed", device.device, data, None)
             self._tell("source_changed", device.device, data)
 
-    async def _switch_online(self, device: DeviceDraft) -> None:
+    def _switch_online(self, device: DeviceDraft) -> None:
         winner = device.winner
         now_us = self._tx.now_us
         if winner is None or winner.last is None:
             if device.online and self._by_clock:
-                await self._forgotten(device, now_us)
+                self._forgotten(device, now_us)
             return
         fresh = winner.vendor_online is not False and now_us - winner.last.recorded_us <= winner.policy.stale_after_us
         if fresh == device.online:
@@ -270,11 +273,6 @@ class Work(Consent):
         if device.online and winner.vendor_online is not False and not self._by_clock:
             return  # gone stale between two fixes: the clock's business
         first_word = device.online is None and not fresh
-        if not device.is_new and not await fleet.switch_online(
-            self._tx, device.device.id, online=fresh, since_us=now_us
-        ):
-            device.online = fresh
-            return
         device.online = fresh
         device.columns |= {"online": fresh, "online_since_us": now_us}
         if first_word:
@@ -284,7 +282,7 @@ class Work(Consent):
         self._emit(f"device.{kind}", device.device, data, None)
         self._tell(kind, device.device, {"since": now_us, "last_seen_us": winner.last.recorded_us})
 
-    async def _forgotten(self, device: DeviceDraft, now_us: int) -> None:
+    def _forgotten(self, device: DeviceDraft, now_us: int) -> None:
         """Nothing is known of it any more (its share ended and nothing stays): it is not online either."""
         device.online = False
         device.columns |= {"online": False, "online_since_us": now_us}
@@ -337,4 +335,4 @@ def _candidates(device: DeviceDraft) -> list[SourceDraft | Source]:
     return known
 
 
-__all__ = ["Shares", "Work", "online_data", "source_changed"]
+__all__ = ["Entry", "Shares", "Work", "online_data", "source_changed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from waybridge.bus import Fix
@@ -34,7 +35,7 @@ class Step:
 
 
 def advance(
-    trip: Trip | None, previous: Fix | None, fix: Fix, token: str | None, rules: TripRules, new_id: int
+    trip: Trip | None, previous: Fix | None, fix: Fix, token: str | None, rules: TripRules, new_id: Callable[[], int]
 ) -> Step:
     """Puts a newer live fix after `previous` into the running trip, a new one, or none (standing still)."""
     if token is not None:
@@ -45,7 +46,7 @@ def advance(
         return _begin(trip, previous, fix, str(uuid.uuid4()), new_id)
     if fix.recorded_us - previous.recorded_us > rules.gap_us:
         return _begin(trip, previous, fix, str(uuid.uuid4()), new_id)
-    moving = _speed(previous, fix) >= rules.standstill_mps
+    moving = speed_mps(previous, fix) >= rules.standstill_mps
     if trip.ended_us is not None:
         return _begin(trip, previous, fix, str(uuid.uuid4()), new_id) if moving else Step(trip, inside=False)
     if moving:
@@ -57,14 +58,28 @@ def advance(
     return Step(trip if trip.still_since_us is not None else replace(trip, still_since_us=since))
 
 
-def _begin(trip: Trip | None, previous: Fix | None, fix: Fix, token: str, new_id: int) -> Step:
+def stays(trip: Trip, previous: Fix, fix: Fix, token: str | None, rules: TripRules) -> bool:
+    """Whether a newer live fix belongs to a running trip and changes nothing about it: the usual case."""
+    if trip.ended_us is not None:
+        return False
+    if token is not None:
+        return trip.track_token == token
+    if fix.recorded_us - previous.recorded_us > rules.gap_us:
+        return False
+    if speed_mps(previous, fix) >= rules.standstill_mps:
+        return trip.still_since_us is None
+    return trip.still_since_us is not None and fix.recorded_us - trip.still_since_us < rules.standstill_us
+
+
+def _begin(trip: Trip | None, previous: Fix | None, fix: Fix, token: str, new_id: Callable[[], int]) -> Step:
     ended = None
     if trip is not None and trip.ended_us is None:
         ended = replace(trip, ended_us=previous.recorded_us if previous is not None else fix.recorded_us)
-    return Step(Trip(new_id, token, fix.recorded_us), started=True, ended=ended)
+    return Step(Trip(new_id(), token, fix.recorded_us), started=True, ended=ended)
 
 
-def _speed(previous: Fix, fix: Fix) -> float:
+def speed_mps(previous: Fix, fix: Fix) -> float:
+    """How fast a fix says it is, or else how far it is from the one before."""
     if fix.speed is not None:
         return fix.speed
     seconds = (fix.recorded_us - previous.recorded_us) / 1e6

@@ -64,7 +64,8 @@ async def test_a_trip_whose_fixes_arrive_newest_first_holds_them_all(house: Hous
     trip = device.trip
     assert trip.started_us == to_us(house.at(10))
     async with house.store.read() as conn:
-        kept = await fleet.trip_by_token(conn, device.winner.id, trip.track_token)
+        key = device.winner.id, trip.track_token
+        kept = (await fleet.trips_by_token(conn, [key], house.store.dialect))[key]
         points, _ = await newest_points(
             conn,
             source_id=device.winner.id,

@@ -12,8 +12,8 @@ from waybridge.model import Place, Stage
 from waybridge.roster import Device, Period, Policy, Source, Trip
 from waybridge.sharing import NewSession, sight, view
 from waybridge.sharing.view import PastTrip
-from waybridge.store.fixes import record
-from waybridge.store.fleet import begin_trip
+from waybridge.store.changes import Changes
+from waybridge.store.fixes import record, row
 from waybridge.store.sessions import ShareConfig, ShareSession
 
 from .world import INSTANCE, TOKEN, World
@@ -189,8 +189,10 @@ async def test_the_last_position_of_an_ended_trip_is_found_in_the_history(world:
     source = device.sources[0]
 
     async def unit(tx):
-        await begin_trip(tx, device.id, source.id, ended)
-        record(tx, [(source.id, device.id, 0, fix) for fix in fixes], [])
+        changes = Changes(tx)
+        changes.begin_trip(device.id, source.id, ended)
+        changes.write()
+        record(tx, [row(source.id, device.id, 0, fix) for fix in fixes], [])
 
     await world.store.write(unit)
     session = await world.sharing.create(INSTANCE, NewSession(device_token=TOKEN, track_token="route-14"))

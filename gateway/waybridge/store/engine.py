@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from waybridge.bus import Event, Nudge
 from waybridge.errors import ConfigurationError, StoreUnavailable, WaybridgeError
+from waybridge.store import statements
 from waybridge.store.tables import outbox
 
 log = structlog.get_logger("waybridge.store")
@@ -52,6 +53,11 @@ class Ids:
 
 new_id = Ids()
 
+_OUTBOX = (
+    "id", "event_id", "instance_id", "event_type", "device_id", "device_token", "cause", "data", "trace_id",
+    "created_us", "expanded",
+)  # fmt: skip
+
 
 class Tx:
     """One unit's view of a transaction: the connection, the time, and what is told after the commit."""
@@ -61,11 +67,11 @@ class Tx:
         self.now_us = now_us
         self.dialect = dialect
         self.events: list[Event] = []
-        self.appended: list[tuple[str, list[tuple[Any, ...]]]] = []
-        self._outbox: list[dict[str, Any]] = []
+        self.appended: list[tuple[str, Sequence[tuple[Any, ...]]]] = []
+        self._outbox: list[tuple[Any, ...]] = []
         self._after: list[Callable[[], None]] = []
 
-    def append(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    def append(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Runs a statement in the driver's own words for many rows, as the last thing before the commit.
 
         On PostgreSQL its parameters are the columns, as arrays. On SQLite they are the rows, one by one, and a unit
@@ -97,30 +103,28 @@ class Tx:
         trace_id: str | None = None,
     ) -> str:
         """Writes an event for integrators into the outbox, in this transaction. Returns its event id."""
-        event_id = "evt_" + secrets.token_hex(16)
+        chance = secrets.token_hex(32)
+        event_id = "evt_" + chance[:32]
+        text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
         self._outbox.append(
-            {
-                "id": new_id(),
-                "event_id": event_id,
-                "instance_id": instance_id,
-                "event_type": event_type,
-                "device_id": device_id,
-                "device_token": device_token,
-                "cause": cause,
-                "data": json.dumps(data, separators=(",", ":"), ensure_ascii=False),
-                "trace_id": trace_id or secrets.token_hex(16),
-                "created_us": self.now_us,
-                "expanded": False,
-            }
-        )
+            (new_id(), event_id, instance_id, event_type, device_id, device_token, cause, text, trace_id or chance[32:],
+             self.now_us, False)
+        )  # fmt: skip
         return event_id
 
-    async def finish(self) -> None:
-        """Writes what was emitted; the store calls it before the unit's savepoint is released."""
+    def finish(self) -> None:
+        """Hands over what was emitted; the store calls it when the unit is through, before the end of it."""
         if self._outbox:
-            await self.conn.execute(outbox.insert(), self._outbox)
+            self.append(statements.insert(self.dialect, outbox, _OUTBOX), self._outbox)
             self.events.append(Nudge("outbox"))
             self._outbox = []
+
+    async def run_appended(self) -> None:
+        """Runs what was appended now."""
+        appended, self.appended = self.appended, []
+        for statement, rows in appended:
+            given: Any = rows if self.dialect == "sqlite" else tuple(map(list, zip(*rows, strict=True)))
+            await self.conn.exec_driver_sql(statement, given)
 
     def committed(self) -> None:
         """Calls what waited for the commit; the store calls it, then publishes the events."""
@@ -271,9 +275,8 @@ class Store:
                 async with self._writer.begin() as conn:
                     tx = Tx(conn, self.now_us(), self.dialect)
                     result = await work(tx)
-                    await tx.finish()
-                    for statement, rows in tx.appended:
-                        await conn.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
+                    tx.finish()
+                    await tx.run_appended()
             except DBAPIError as error:
                 state = _sqlstate(error)
                 if state in ("40001", "40P01") and attempt < 3:
@@ -388,7 +391,7 @@ class Store:
         tx = Tx(conn, self.now_us(), self.dialect)
         try:
             result = await unit.work(tx)
-            await tx.finish()
+            tx.finish()
         except (OperationalError, OSError):
             raise
         except Exception as error:
@@ -410,9 +413,8 @@ class Store:
             try:
                 async with conn.begin_nested():
                     result = await unit.work(tx)
-                    await tx.finish()
-                    for statement, rows in tx.appended:
-                        await conn.exec_driver_sql(statement, rows)
+                    tx.finish()
+                    await tx.run_appended()
             except OperationalError:
                 raise
             except Exception as error:  # noqa: BLE001 - the unit's own; its caller gets it
@@ -431,7 +433,7 @@ class Store:
                 unit.future.set_exception(refusal)
 
 
-async def _append_and_commit(conn: AsyncConnection, appended: list[tuple[str, list[tuple[Any, ...]]]]) -> None:
+async def _append_and_commit(conn: AsyncConnection, appended: list[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
     """Ends SQLite's transaction in one visit to the connection's thread. Where none was begun it is all there is.
 
     Each visit wakes a thread, which fights the loop for the interpreter: of eleven a group, this one is left.

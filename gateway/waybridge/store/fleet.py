@@ -11,6 +11,7 @@ from sqlalchemy import Select, func, select, update
 from waybridge.bus import Fix
 from waybridge.model import Place, Stage
 from waybridge.roster import Device, Period, Policy, Roster, Source, Trip
+from waybridge.store.newcomers import make_devices
 from waybridge.store.tables import devices, last, sharing_periods, sources, trips
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 DefaultPolicy: TypeAlias = Callable[[str, str, str], Policy]
 """(instance, connection, provider) -> how to treat sources of a connection that is not configured any more."""
-
-FixRow: TypeAlias = tuple[int, int, int, Fix]
-"""(source id, device id, 1 for a milestone's coordinate, the fix)"""
 
 
 async def load(
@@ -158,48 +156,7 @@ async def lock_devices(tx: Tx, device_ids: Sequence[int]) -> None:
 
 async def make_device(tx: Tx, instance_id: str, token: str) -> tuple[int, bool]:
     """(number, whether it is new) of an instance's device, made if it is unknown."""
-    made = (
-        tx.insert(devices)
-        .values(instance_id=instance_id, device_token=token, created_us=tx.now_us)
-        .on_conflict_do_nothing(index_elements=["instance_id", "device_token"])
-        .returning(devices.c.id)
-    )
-    number = (await tx.conn.execute(made)).scalar_one_or_none()
-    if number is None:
-        known = select(devices.c.id).where(devices.c.instance_id == instance_id, devices.c.device_token == token)
-        return int((await tx.conn.execute(known)).scalar_one()), False
-    return int(number), True
-
-
-async def make_source(
-    tx: Tx, instance_id: str, connection_id: str, external_id: str, provider: str, device_id: int
-) -> tuple[int, int]:
-    """(number, device id) of a source, made for the device if it is new."""
-    made = (
-        tx.insert(sources)
-        .values(
-            instance_id=instance_id,
-            connection_id=connection_id,
-            external_id=external_id,
-            provider=provider,
-            device_id=device_id,
-            created_us=tx.now_us,
-        )
-        .on_conflict_do_nothing(index_elements=["instance_id", "connection_id", "external_id"])
-        .returning(sources.c.id, sources.c.device_id)
-    )
-    row = (await tx.conn.execute(made)).one_or_none()
-    if row is None:
-        row = (
-            await tx.conn.execute(
-                select(sources.c.id, sources.c.device_id).where(
-                    sources.c.instance_id == instance_id,
-                    sources.c.connection_id == connection_id,
-                    sources.c.external_id == external_id,
-                )
-            )
-        ).one()
-    return int(row.id), int(row.device_id)
+    return (await make_devices(tx, instance_id, [token]))[token]
 
 
 async def rank_sources(
@@ -251,38 +208,25 @@ async def forget_last(tx: Tx, source_id: int) -> None:
     await tx.conn.execute(last.delete().where(last.c.source_id == source_id))
 
 
-async def begin_trip(tx: Tx, device_id: int, source_id: int, trip: Trip) -> None:
-    await tx.conn.execute(
-        trips.insert().values(
-            id=trip.id, device_id=device_id, source_id=source_id, track_token=trip.track_token,
-            started_us=trip.started_us, ended_us=trip.ended_us,
+async def trips_by_token(
+    conn: AsyncConnection, keys: Sequence[tuple[int, str]], dialect: str
+) -> dict[tuple[int, str], Trip]:
+    """(source id, the provider's own token) -> the newest of those trips."""
+    columns = "t.source_id, t.id, t.track_token, t.started_us, t.ended_us"
+    if dialect == "postgresql":
+        rows: Any = await conn.exec_driver_sql(
+            f"SELECT {columns} FROM unnest($1::bigint[], $2::text[]) AS k(s, token)"  # noqa: S608 - only $
+            " JOIN trips t ON t.source_id = k.s AND t.track_token = k.token ORDER BY t.started_us",
+            tuple(map(list, zip(*keys, strict=True))),
         )
-    )  # fmt: skip
-
-
-async def end_trip(tx: Tx, trip_id: int, ended_us: int | None) -> bool:
-    """Ends (or, with None, reopens) a trip; tells whether this call changed it."""
-    change = update(trips).where(trips.c.id == trip_id)
-    change = change.where(trips.c.ended_us.is_(None)) if ended_us is not None else change
-    return (await tx.conn.execute(change.values(ended_us=ended_us))).rowcount == 1
-
-
-async def begin_trip_earlier(tx: Tx, trip_id: int, started_us: int) -> None:
-    """Moves a trip's start back: a fix of before it arrived late."""
-    change = update(trips).where(trips.c.id == trip_id, trips.c.started_us > started_us)
-    await tx.conn.execute(change.values(started_us=started_us))
-
-
-async def trip_by_token(conn: AsyncConnection, source_id: int, track_token: str) -> Trip | None:
-    """A source's trip by the provider's own token."""
-    question = (
-        select(trips)
-        .where(trips.c.source_id == source_id, trips.c.track_token == track_token)
-        .order_by(trips.c.started_us.desc())
-        .limit(1)
-    )
-    row = (await conn.execute(question)).one_or_none()
-    return None if row is None else Trip(row.id, row.track_token, row.started_us, row.ended_us)
+    else:
+        rows = await conn.exec_driver_sql(
+            f"SELECT {columns} FROM json_each(?) AS k CROSS JOIN trips t"  # noqa: S608 - only ?
+            " ON t.source_id = json_extract(k.value, '$[0]') AND t.track_token = json_extract(k.value, '$[1]')"
+            " ORDER BY t.started_us",
+            (json.dumps(keys),),
+        )
+    return {(source_id, token): Trip(number, token, *times) for source_id, number, token, *times in rows}
 
 
 async def begin_period(tx: Tx, values: Mapping[str, Any]) -> bool:
@@ -301,10 +245,6 @@ async def end_period(tx: Tx, period_id: int, ended_us: int, cause: str) -> bool:
     return (await tx.conn.execute(change)).rowcount == 1
 
 
-async def extend_period(tx: Tx, period_id: int, ends_us: int | None) -> None:
-    await tx.conn.execute(update(sharing_periods).where(sharing_periods.c.id == period_id).values(ends_us=ends_us))
-
-
 async def newest_end(conn: AsyncConnection, source_id: int) -> tuple[int, int] | None:
     """(began, ended) of the source's newest closed period."""
     question = (
@@ -315,24 +255,6 @@ async def newest_end(conn: AsyncConnection, source_id: int) -> tuple[int, int] |
     )
     row = (await conn.execute(question)).one_or_none()
     return None if row is None else (row.began_us, row.ended_us)
-
-
-async def change_device(tx: Tx, device_id: int, values: Mapping[str, Any]) -> None:
-    await tx.conn.execute(update(devices).where(devices.c.id == device_id).values(**values))
-
-
-async def switch_online(tx: Tx, device_id: int, *, online: bool, since_us: int) -> bool:
-    """Turns a device online or offline; False when it was so already (another node was first)."""
-    change = (
-        update(devices)
-        .where(devices.c.id == device_id, devices.c.online.is_distinct_from(online))
-        .values(online=online, online_since_us=since_us)
-    )
-    return (await tx.conn.execute(change)).rowcount == 1
-
-
-async def change_source(tx: Tx, source_id: int, values: Mapping[str, Any]) -> None:
-    await tx.conn.execute(update(sources).where(sources.c.id == source_id).values(**values))
 
 
 def _fill_device(device: Device, row: Row[Any]) -> None:

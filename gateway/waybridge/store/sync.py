@@ -66,10 +66,10 @@ async def take_over(
             _stamp(tx, device, tuple(seen), own)
 
 
-async def touch(tx: Tx, device_ids: Collection[int]) -> None:
+def touch(tx: Tx, device_ids: Collection[int]) -> None:
     """Tells other nodes, by the devices' rows, that something of these devices changed that stands elsewhere."""
     if tx.dialect == "postgresql" and device_ids:
-        await tx.conn.exec_driver_sql(_TOUCH, (sorted(device_ids),))
+        tx.append(_TOUCH, [(number,) for number in sorted(device_ids)])
 
 
 def _known(device: Device | None, stamps: list[int], sources: dict[int, Any]) -> bool:
