@@ -1,10 +1,12 @@
 """The one way in. Reports go through these stages, from top to bottom:
 
     bounds -> clock -> filters      before the transaction (`_prepare`)
-    state                           a provider's intents, all or nothing (`_Work.item`)
-    resolve -> duplicate/late       which device it is, whether it is known or old
-    trips -> periods -> record      what it changes, as drafts
-    device                          who wins, online or not (`_Work.settle`)
+    state                           a provider's intents, all or nothing (`_begin`)
+    plain                           fixes that change nothing but where a device is (`Work.take_plain`)
+    meet -> look up                 sources that are new; what of the rest is known (`_long_way`)
+    duplicate/late                  for each report that is left: what it changes, as drafts (`Work.report`)
+        -> trips -> periods
+    device -> record                who wins, online or not; all that is written (`Work.settle`)
     publish -> acknowledge          after the commit
 
 Reports of many callers share one transaction (group commit): what arrives during a commit goes into the next
@@ -27,8 +29,9 @@ from waybridge.bounds import AHEAD_US, Refused, check
 from waybridge.errors import StoreUnavailable
 from waybridge.facade import Filter
 from waybridge.model import EPOCH, Position, Report, from_us
+from waybridge.plain import Entry
 from waybridge.provider import Intent, Outcome, Rejection
-from waybridge.recording import Entry, Shares, Work
+from waybridge.recording import Shares, Work
 from waybridge.roster import Policy, Roster
 from waybridge.store.engine import Store, Tx
 from waybridge.store.fleet import DefaultPolicy
@@ -228,17 +231,24 @@ class Intake:
             )
         for item in group:
             await self._begin(tx, item)
-        taken = [item for item in group if item.conflict is None]
-        await work.meet(
-            (item.policy, report.source.external_id, item.device_token)
-            for item in taken
-            for _, report, _ in item.entries
-        )
-        await work.look_up([(item.policy, report, fix) for item in taken for _, report, fix in item.entries])
-        for item in taken:
-            for entry in item.entries:
-                await work.report(item.policy, entry, item.outcome)
+        left = [
+            (item, rest)
+            for item in group
+            if item.conflict is None and (rest := work.take_plain(item.policy, item.entries, item.outcome))
+        ]
+        if left:
+            await self._long_way(work, left)
         work.settle()
+
+    @staticmethod
+    async def _long_way(work: Work, left: Sequence[tuple[Item, Sequence[Entry]]]) -> None:
+        await work.meet(
+            (item.policy, report.source.external_id, item.device_token) for item, rest in left for _, report, _ in rest
+        )
+        await work.look_up([(item.policy, report, fix) for item, rest in left for _, report, fix in rest])
+        for item, rest in left:
+            for entry in rest:
+                await work.report(item.policy, entry, item.outcome)
 
     async def _begin(self, tx: Tx, item: Item) -> None:
         """Does what an item intends with its connection's state; all of it, or the item is not taken."""

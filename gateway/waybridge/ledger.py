@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from waybridge.bus import DeviceEvent, Fix
+from waybridge.bus import DeviceEvent, Fix, PositionEvent
 from waybridge.drafts import DeviceDraft, SourceDraft
 from waybridge.model import canonical_token, vendor_device_token
 from waybridge.roster import Device, Policy, Roster, Source, Trip
@@ -53,6 +53,9 @@ class Ledger:
         self._new_sources: dict[tuple[str, str, str], Source] = {}
         self._known: set[tuple[int, int]] = set()
         self._left_trips: dict[tuple[int, str], Trip] = {}
+        self._plain: dict[Source, tuple[Fix, FixRow]] = {}  # the newest plain fix of each source, see plain.py
+        self._plain_events: list[PositionEvent] = []
+        self._held: set[Source] = set()
         self._rows: list[FixRow] = []
         self._shown: list[tuple[SourceDraft, Fix, str | None]] = []
         self._told: list[DeviceEvent] = []
@@ -141,7 +144,12 @@ class Ledger:
         return draft
 
     def _draft(self, source: Source) -> SourceDraft:
-        return SourceDraft(source)
+        draft = SourceDraft(source)
+        newest = self._plain.pop(source, None)
+        if newest is not None:
+            draft.last, draft.new_last = newest[0], True
+            draft.highest_sent_us = newest[0].sent_us
+        return draft
 
     def _device(self, draft: SourceDraft) -> DeviceDraft:
         device = self._devices.get(draft.source.device.id)
@@ -161,6 +169,9 @@ class Ledger:
                 self._roster.add_source(draft.source)
         for device in self._devices.values():
             device.commit()
+        for source, (fix, _) in self._plain.items():
+            source.last = fix
+            source.highest_sent_us = fix.sent_us
 
     def _emit(self, event_type: str, device: Device, data: dict[str, Any], cause: str | None) -> None:
         self._tx.emit(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from msgspec.structs import force_setattr
 from msgspec.structs import replace as changed
 
 from waybridge import periods, sources
 from waybridge.bus import Fix, PositionEvent
-from waybridge.consent import Consent, began_us
+from waybridge.consent import began_us
 from waybridge.drafts import DeviceDraft, SourceDraft
 from waybridge.ledger import NATIVE, Shares
 from waybridge.model import (
@@ -25,18 +25,19 @@ from waybridge.model import (
     iso_us,
     to_us,
 )
+from waybridge.plain import Entry, Plain
 from waybridge.provider import Outcome, Rejection
 from waybridge.roster import LATE, SUSPECT, Device, Policy, Source, Trip
 from waybridge.store import fixes, fleet, sync
 from waybridge.store.engine import new_id
 from waybridge.trips import advance
 
-Entry: TypeAlias = tuple[int, Report, Fix | None]
-"""A report with its index in what its sender handed in; a position with the fix that it is, if it is kept."""
 
+class Work(Plain):
+    """One group's reports inside its transaction.
 
-class Work(Consent):
-    """One group's reports inside its transaction. Call `look_up` once, `report` for each in order, `settle` once."""
+    Call `take_plain`; `meet` and `look_up` for what it left, `report` for each of that in order; then `settle`.
+    """
 
     # -- state
 
@@ -44,6 +45,7 @@ class Work(Consent):
         """Asks the database once for what the roster does not know: fixes that are not newer than all that their
         source ever sent, and trips that were left and are named again.
         """
+        self._known = {(event.source_id, event.fix.sent_us) for event in self._plain_events}
         asked: set[tuple[int, int]] = set()
         named: set[tuple[int, str]] = set()
         for policy, report, fix in entries:
@@ -58,7 +60,7 @@ class Work(Consent):
             if token is not None and trip is not None and trip.track_token != token:
                 named.add((source.id, token))
         if asked:
-            self._known = await fleet.known_fixes(self._tx.conn, sorted(asked), self._tx.dialect)
+            self._known |= await fleet.known_fixes(self._tx.conn, sorted(asked), self._tx.dialect)
         if named:
             self._left_trips = await fleet.trips_by_token(self._tx.conn, sorted(named), self._tx.dialect)
 
@@ -213,7 +215,7 @@ class Work(Consent):
             self._switch_online(device)
             if device.columns:
                 self._changes.change_device(device.device.id, device.columns)
-        newest: list[fixes.FixRow] = []
+        newest = [row for _, row in self._plain.values()]
         elsewhere: set[int] = set()  # devices of which only rows of other tables change
         for draft in self._sources.values():
             if _story(draft) != _story(draft.source) and not self._devices[draft.source.device.id].columns:
@@ -228,8 +230,8 @@ class Work(Consent):
         self._changes.write()
         sync.touch(tx, elsewhere)
         fixes.record(tx, self._rows, newest)
-        for event in self._told:
-            tx.publish(event)
+        tx.events += self._told
+        tx.events += self._plain_events
         for draft, fix, track_token in self._shown:
             device = self._devices[draft.source.device.id]
             tx.publish(

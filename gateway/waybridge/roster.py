@@ -6,8 +6,9 @@ query. Intake changes it after each commit; on other nodes the bus does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from waybridge import names
@@ -15,6 +16,7 @@ from waybridge.bus import Fix
 from waybridge.model import Place, Stage
 
 NOT_LIVE, SUSPECT, LATE = 1, 2, 4
+_NONE: Mapping[str, Source] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +233,7 @@ class Roster:
     def __init__(self) -> None:
         self._by_token: dict[str, dict[str, Device]] = {}
         self._by_id: dict[int, Device] = {}
-        self._sources: dict[tuple[str, str, str], Source] = {}
+        self._sources: dict[tuple[str, str], dict[str, Source]] = {}
         self._sources_by_id: dict[int, Source] = {}
         self._policies: dict[tuple[str, str], Policy] = {}
 
@@ -254,7 +256,11 @@ class Roster:
         return len(self._by_id)
 
     def source(self, instance_id: str, connection_id: str, external_id: str) -> Source | None:
-        return self._sources.get((instance_id, connection_id, external_id))
+        return self.sources_of(instance_id, connection_id).get(external_id)
+
+    def sources_of(self, instance_id: str, connection_id: str) -> Mapping[str, Source]:
+        """A connection's sources by their external ids."""
+        return self._sources.get((instance_id, connection_id), _NONE)
 
     def source_by_id(self, source_id: int) -> Source | None:
         return self._sources_by_id.get(source_id)
@@ -265,9 +271,8 @@ class Roster:
     def set_policy(self, policy: Policy) -> None:
         """Makes a connection's rules known; its sources follow at once."""
         self._policies[policy.instance_id, policy.connection_id] = policy
-        for (instance_id, connection_id, _), source in self._sources.items():
-            if instance_id == policy.instance_id and connection_id == policy.connection_id:
-                source.policy = policy
+        for source in self.sources_of(policy.instance_id, policy.connection_id).values():
+            source.policy = policy
 
     def forget_policy(self, instance_id: str, connection_id: str) -> None:
         """The connection is gone; its sources keep the rules that they had."""
@@ -283,7 +288,7 @@ class Roster:
         if source not in device.sources:
             device.sources.append(source)
             device.sources.sort(key=lambda each: (each.rank, each.id))
-        self._sources[device.instance_id, source.connection_id, source.external_id] = source
+        self._sources.setdefault((device.instance_id, source.connection_id), {})[source.external_id] = source
         self._sources_by_id[source.id] = source
         return source
 
@@ -302,7 +307,7 @@ class Roster:
             device.sources.remove(source)
         if device.winner is source:
             device.winner = None
-        self._sources.pop((device.instance_id, source.connection_id, source.external_id), None)
+        self._sources.get((device.instance_id, source.connection_id), {}).pop(source.external_id, None)
         self._sources_by_id.pop(source.id, None)
 
     def remove_device(self, device: Device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -84,6 +85,13 @@ class House:
 
 @pytest.fixture
 async def house(database_url: str) -> AsyncIterator[House]:
+    async with house_on(database_url) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def house_on(database_url: str) -> AsyncIterator[House]:
+    """A house on a new database."""
     clock = {"us": to_us(START)}
     bus = MemoryBus()
     store = Store(database_url, publish=bus.publish, now_us=lambda: clock["us"])
@@ -104,6 +112,8 @@ async def house(database_url: str) -> AsyncIterator[House]:
     made = House(store, roster, bus, intake, presence, attaching, shares, clock)
     bus.attach(made.events.extend)
     bus.attach(presence._on_events)
-    yield made
-    await intake.close()
-    await store.close()
+    try:
+        yield made
+    finally:
+        await intake.close()
+        await store.close()
