@@ -163,9 +163,10 @@ async def test_bad_fields_are_422_and_named(client: TestClient[Any, Any], fields
         {"since": True},
         {"since": 20, "until": 10},
         {"event_id": ""},
+        None,
     ],
 )
-async def test_a_replay_of_nothing_nameable_is_422(client: TestClient[Any, Any], sent: dict[str, Any]) -> None:
+async def test_a_replay_of_nothing_nameable_is_422(client: TestClient[Any, Any], sent: dict[str, Any] | None) -> None:
     subscription = await made(client)
     response = await client.post(f"{BASE}/{subscription['id']}/replay", json=sent, headers=ACME)
     assert response.status == 422, await response.text()

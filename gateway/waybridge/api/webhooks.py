@@ -220,7 +220,7 @@ class WebhookOperations:
             ),
             one(
                 "POST", "/{subscription_id}/replay", self._replay, "Send events again",
-                body=Replay, answers={202: ReplayAnswer, 409: None},
+                body=Replay, body_required=False, answers={202: ReplayAnswer, 409: None},
             ),
             Operation(
                 method="GET", path="/webhook-events", handler=self._catalogue, summary="The catalogue of events",
@@ -275,7 +275,7 @@ class WebhookOperations:
         return call.json(answer)
 
     async def _replay(self, call: Call) -> web.Response:
-        asked: Replay = call.body
+        asked: Replay = call.body or Replay()
         subscription_id = call.path["subscription_id"]
         ranged = asked.since is not None or asked.until is not None
         if (asked.event_id is not None) == ranged:
