@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from bench import peers
-from bench.ingest import PATH
+from bench.ingest import BATCH, PATH
 from bench.latency import paced
 from bench.load import HttpLoad, Positions, post, seed_devices
 from bench.measure import Watch, percentiles
@@ -45,7 +45,11 @@ async def hop(report: Report, folder: Path, server: Postgres | None, *, quick: b
             count = 2_000 if quick else 8_000
             follows = await _cost(near, far, positions, start, count, viewers=0)
             shows = await _cost(near, far, positions, start + count, count, viewers=1)
-    report.number("hop", "CPU of the other node a position, us", without_viewers=follows, with_one_viewer=shows)
+            batched = await _cost(near, far, positions, start + 2 * count, count * 5, viewers=0, batch=BATCH)
+    report.number(
+        "hop", "CPU of the other node a position, us",
+        without_viewers=follows, with_one_viewer=shows, in_batches_without=batched,
+    )  # fmt: skip
     worst = max(added.values())[0]
     report.row(
         "P15", f"{worst:+.2f} ms p50, {follows:.0f} us", "; ".join(note for _, note in added.values()) + ", PostgreSQL",
@@ -53,7 +57,9 @@ async def hop(report: Report, folder: Path, server: Postgres | None, *, quick: b
     )  # fmt: skip
 
 
-async def _cost(near: Gateway, far: Gateway, positions: Positions, start: int, count: int, *, viewers: int) -> float:
+async def _cost(
+    near: Gateway, far: Gateway, positions: Positions, start: int, count: int, *, viewers: int, batch: int = 1
+) -> float:
     """us of CPU that the other node spends on a position that came in here, beyond what it spends on nothing."""
     target, tally = peers.gateway_realtime(far), Tally(b'"type":"position"')
     crowd = await open_viewers(target.viewer_port, viewers, tally, target.upgrade, target.hello, target.ready_mark)
@@ -61,7 +67,8 @@ async def _cost(near: Gateway, far: Gateway, positions: Positions, start: int, c
     with Watch([far.pid]) as idle:
         await asyncio.sleep(IDLE_SECONDS)
     token = near.token()
-    load = HttpLoad(near.port, [post(PATH, token, body) for body in positions.singles(start, count)], 8, b'"accepted":1')
+    bodies = positions.singles(start, count) if batch == 1 else positions.batches(start, count // batch, batch)
+    load = HttpLoad(near.port, [post(PATH, token, body) for body in bodies], 8, b'"duplicates":0')
     await load.open()
     with Watch([far.pid]) as watch:
         await load.run()

@@ -80,6 +80,7 @@ class _Run:
         """Single positions and batches of 100, each connection to the next gateway."""
         await seed_devices(self._gateways[0], self._positions)
         await asyncio.sleep(1.0)
+        await self._idle(3.0)
         singles, batches = (1_500, 60) if quick else (12_000, 500)
         token = self._gateways[0].token()
         await self._load("single positions", [
@@ -88,6 +89,18 @@ class _Run:
         await self._load("batches of 100", [
             post(PATH, token, body) for body in self._positions.batches(self._taken(batches * BATCH), batches, BATCH)
         ], 6, batches * BATCH)  # fmt: skip
+
+    async def _idle(self, seconds: float) -> None:
+        """What everything takes while nothing comes in: it is part of what follows."""
+        own, database, broker = self._others()
+        await asyncio.sleep(seconds)
+        own_now, database_now, broker_now = self._others()
+        taken = sum(now - database.get(pid, 0.0) for pid, now in database_now.items())
+        self._report.number(
+            "nodes", f"{self._name}, nothing to do: ms of CPU a second",
+            nodes=(sum(own_now) - sum(own)) / seconds * 1000, postgresql=taken / seconds * 1000,
+            nats=(broker_now - broker) / seconds * 1000,
+        )  # fmt: skip
 
     def _taken(self, count: int) -> int:
         start, self._next = self._next, self._next + count
