@@ -12,8 +12,8 @@ import json
 import os
 import secrets
 import tomllib
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Tree: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[int | str, ...]
+M = TypeVar("M", bound=BaseModel)
 PREFIX = "WAYBRIDGE_"
 NOT_SETTINGS = frozenset({"WAYBRIDGE_CONFIG", "WAYBRIDGE_URL", "WAYBRIDGE_TOKEN"})
 """Environment names that commands read themselves: the file, and whom the client commands talk to."""
@@ -84,16 +85,33 @@ def merged(below: Any, above: Any) -> Any:
 
 def sentences(error: ValidationError, model: type[BaseModel]) -> str:
     """What a validation found, a sentence a fault, without the values."""
-    said = []
+    return _joined(_faults(error, model))
+
+
+def validated(model: type[M], given: Mapping[str, Any]) -> M:
+    """A model of what was given. Raises ConfigurationError with the faults, without the values."""
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        faults = _faults(error, model)
+        raise ConfigurationError(_joined(faults), errors=faults) from None
+
+
+def _faults(error: ValidationError, model: type[BaseModel]) -> list[tuple[str, str]]:
+    found = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         place = fault["loc"]
         if fault["type"] == "extra_forbidden":
             near = nearest(model, place)
-            said.append(f"{dotted(place)}: unknown key" + (f"; did you mean {dotted(near)}?" if near else ""))
-            continue
-        message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        said.append(f"{dotted(place)}: {message}" if place else message)
-    return "; ".join(said)
+            message = "unknown key" + (f"; did you mean {dotted(near)}?" if near else "")
+        else:
+            message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        found.append((dotted(place), message))
+    return found
+
+
+def _joined(faults: Sequence[tuple[str, str]]) -> str:
+    return "; ".join(f"{place}: {message}" if place else message for place, message in faults)
 
 
 def nearest(model: type[BaseModel], place: Place) -> Place | None:

@@ -285,7 +285,8 @@ class Connections:
         try:
             validated = self._supervisor.validated(provider, settings)
         except ConfigurationError as error:
-            raise Invalid("the settings are wrong", errors=_fields(str(error))) from None
+            wrong = [(f"settings.{key}" if key else "settings", said) for key, said in error.errors]
+            raise Invalid("the settings are wrong", errors=wrong or [("settings", str(error))]) from None
         for name in type(validated).model_fields:
             value = getattr(validated, name)
             if name.endswith("_url") and isinstance(value, str) and value and name in settings:
@@ -361,11 +362,3 @@ class Connections:
 def _shown(settings: ProviderSettings, policy: Policy) -> dict[str, Any]:
     """A connection's settings as operators see them; `stale_after` is the one that holds, in seconds."""
     return {**shown_settings(settings), "stale_after": policy.stale_after_us / 1e6}
-
-
-def _fields(problem: str) -> list[tuple[str, str]]:
-    found = []
-    for part in problem.split("; "):
-        name, colon, message = part.partition(": ")
-        found.append((f"settings.{name}", message) if colon else ("settings", part))
-    return found

@@ -26,7 +26,14 @@ class WaybridgeError(Exception):
 
 
 class ConfigurationError(WaybridgeError):
-    """The configuration is wrong; the message says which key and what to do."""
+    """The configuration is wrong; the message says which key and what to do.
+
+    `errors` are (key, message) pairs where single keys are wrong; the key is "" for a fault of the whole.
+    """
+
+    def __init__(self, message: str, *, errors: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
 
 
 class StoreUnavailable(WaybridgeError):

@@ -15,9 +15,9 @@ from typing import Any
 
 import aiohttp
 import structlog
-from pydantic import ValidationError
 
 from waybridge.bus import Bus, Event, Nudge
+from waybridge.configuration import validated
 from waybridge.errors import ConfigurationError, StoreUnavailable
 from waybridge.intake import Intake
 from waybridge.provider import Provider, ProviderSettings
@@ -128,14 +128,7 @@ class Supervisor:
         kind = self.providers.get(provider)
         if kind is None:
             raise ConfigurationError(f"there is no provider {provider!r}; known: {', '.join(sorted(self.providers))}")
-        try:
-            return kind.Settings.model_validate(dict(settings))
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(str(part) for part in each['loc']) or 'settings'}: {each['msg']}"
-                for each in error.errors(include_input=False, include_url=False)
-            )
-            raise ConfigurationError(wrong) from None
+        return validated(kind.Settings, settings)
 
     def draft(self, *, provider: str, instance_id: str, connection_id: str, settings: ProviderSettings) -> Runtime:
         """A connection that is not kept, to check its credentials; close it afterwards."""
