@@ -33,6 +33,8 @@ OUTGOING = 50_000
 WAITING_MESSAGES, WAITING_BYTES = 100_000, 64 * 2**20
 """What may wait to be taken over; more is dropped by the client, and this node reads again."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
+REST_SECONDS = 1.0
+"""Between reading everything again twice: each costs the database some work for every device."""
 SAY_AGAIN_SECONDS = 60.0
 NODES = 1_000
 """Nodes whose numbers are remembered; a node is another one after each start."""
@@ -61,6 +63,7 @@ class NatsBus(MemoryBus):
         self._decoder = msgspec.msgpack.Decoder(Envelope)
         self._number = 0
         self._connected = False
+        self._current = False
         self._closing = False
         self._outgoing: list[Event] = []
         self._outgoing_wake = asyncio.Event()
@@ -83,7 +86,8 @@ class NatsBus(MemoryBus):
 
     @property
     def healthy(self) -> bool:
-        return self._connected
+        """Whether NATS is there, and what was missed while it was not has been read."""
+        return self._connected and self._current
 
     async def start(self) -> None:
         """Connects in the background; a NATS that is down now is a state, not an error."""
@@ -183,30 +187,36 @@ class NatsBus(MemoryBus):
             try:
                 events = await self._arrived(events, envelope.devices)
             except Exception:
-                log.exception("Events of another node could not be taken over", node=envelope.node)
+                if not self._missed.is_set():
+                    log.exception("Events of another node could not be taken over", node=envelope.node)
                 self._missed.set()
                 return
         if events:
             self.deliver(events)
 
     async def _keep_rereading(self) -> None:
-        """Reads again what was missed, and again until that has worked."""
-        wait = FIRST_WAIT
+        """Reads again what was missed, and again until that has worked; not without a rest."""
+        said, wait = False, FIRST_WAIT
         await self._followed.wait()
         while True:
             await self._missed.wait()
             self._missed.clear()
+            connected = self._connected
             try:
                 events = await self._returned() if self._returned is not None else ()
             except Exception as problem:  # noqa: BLE001 - said, and tried again
-                log.warning("What was missed could not be read again yet", problem=str(problem))
+                if not said:
+                    log.warning("What was missed could not be read again yet", problem=str(problem))
+                said = True
                 self._missed.set()
                 await asyncio.sleep(random.uniform(wait / 2, wait))  # noqa: S311 - spreads tries
                 wait = min(LONGEST_WAIT, wait * 2)
                 continue
-            wait = FIRST_WAIT
+            said, wait = False, FIRST_WAIT
+            self._current = self._current or connected
             if events:
                 self.deliver(events)
+            await asyncio.sleep(REST_SECONDS)
 
     # -- connecting
 
@@ -242,7 +252,7 @@ class NatsBus(MemoryBus):
             if self._connected:
                 if not self._closing:
                     log.warning("NATS is gone; this node goes on alone")
-                self._connected = False
+                self._connected = self._current = False
 
         async def closed() -> None:
             await down()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -212,6 +213,33 @@ async def test_a_nats_that_is_down_at_the_start_and_for_long_is_joined_when_it_i
         for each in (one, other):
             await each.bus.close()
         server.kill()
+
+
+async def test_a_nats_that_stands_still_for_a_while_loses_nothing_without_a_word(server: NatsServer) -> None:
+    async with peers(server.url, "a", "b") as (one, other):
+        server.signal(signal.SIGSTOP)
+        for number in range(300):
+            one.bus.publish([Nudge("said", str(number)), position(number + 1, "x" * 16_000)])
+            await asyncio.sleep(0)
+        server.signal(signal.SIGCONT)
+        await eventually(lambda: other.keys("said")[-1:] == ["299"] or other.rereads > 1)
+
+        said = [int(key) for key in other.keys("said")]
+        assert said == sorted(set(said))
+        assert other.rereads > 1 or said == list(range(300))
+
+
+async def test_a_node_is_ready_when_it_has_read_what_it_missed(server: NatsServer) -> None:
+    one = Peer(server.url, "a")
+    one.broken = 2
+    await one.bus.start()
+    try:
+        await eventually(lambda: one.bus._connected)
+        assert one.rereads or not one.bus.healthy
+        await eventually(lambda: one.bus.healthy)
+        assert one.rereads
+    finally:
+        await one.bus.close()
 
 
 async def test_a_nats_that_refuses_us_is_joined_when_it_takes_us() -> None:
