@@ -39,6 +39,20 @@ async def test_nothing_overlaps_or_overflows_at_any_size(gateway: Gateway, brows
     await open_map(page, session["share_url"])
     await state(page, "live")
     assert await page.evaluate("document.documentElement.dir") == ("rtl" if language == "ar-EG" else "ltr")
+    await gateway.push("van-7", *STATION, speed=None, heading=None)
+    await expect(page.locator("#chips")).to_be_hidden()
+    face, name = await page.evaluate(
+        """() => ['#driver .avatar', '#driver strong'].map((place) => {
+          const words = document.createRange()
+          words.selectNode(document.querySelector(place).lastChild)
+          const { x, width } = words.getBoundingClientRect()
+          return { x, width }
+        })"""
+    )
+    apart = max(face["x"], name["x"]) - min(face["x"] + face["width"], name["x"] + name["width"])
+    assert 0 < apart < 40, "a name stands beside its picture, whatever it is written in"
+    await gateway.push("van-7", *STATION)
+    await expect(page.locator("#chips")).to_be_visible()
     for width, height in SIZES:
         await page.set_viewport_size({"width": width, "height": height})
         await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))")

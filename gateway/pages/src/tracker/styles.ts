@@ -84,7 +84,7 @@ export const tracker = css`
   .disc svg { width: 16px; height: 16px; }
   .stale .disc { background: var(--bg2); color: var(--text2); }
   .who { flex: 1; min-width: 0; }
-  .who b { display: block; font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+  .who b { display: block; width: fit-content; max-width: 100%; font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
   .who small, .more { font-size: 13px; color: var(--text2); }
   .row > .speed { font-size: 13px; font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums; }
   .stale .who small { color: var(--warn); }
@@ -171,7 +171,7 @@ export const drawer = css`
   ul { list-style: none; }
   li { display: flex; align-items: center; gap: 8px; padding: 10px 0; border-bottom: 1px solid var(--line); }
   li div { flex: 1; min-width: 0; }
-  li b { display: block; font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+  li b { display: block; width: fit-content; max-width: 100%; font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
   li small { font-size: 13px; color: var(--text2); overflow-wrap: anywhere; }
   .end { min-height: 36px; padding: 4px 12px; border: 1px solid var(--line); border-radius: 10px; color: var(--bad); }
   .none { padding: 12px 0; color: var(--text2); }
