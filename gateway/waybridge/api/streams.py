@@ -16,7 +16,7 @@ from waybridge.api.share_public import require_handshake
 from waybridge.errors import Invalid, Malformed, NotFound, StoreUnavailable
 from waybridge.model import canonical_token, iso_us
 from waybridge.store.streams import StreamSpec
-from waybridge.streams.events import ALWAYS, FIELDS
+from waybridge.streams.events import ALWAYS, FIELDS, plain
 from waybridge.streams.sessions import HIGHEST_SEQ, StreamSessions
 from waybridge.streams.sockets import Frames, accept, turn_away
 from waybridge.streams.wire import CloseCode, sse_event, text_frame
@@ -157,8 +157,8 @@ class StreamsApi:
             "websocket_url": f"ws{base.removeprefix('http')}/ws",
             "sse_url": f"{base}/events",
             "expires_at": iso_us(row.expires_us),
-            "heartbeat_seconds": _plain(self._sessions.heartbeat_seconds),
-            "min_interval_seconds": _plain(row.spec.min_interval_seconds),
+            "heartbeat_seconds": self._sessions.heartbeat_seconds,
+            "min_interval_seconds": plain(row.spec.min_interval_seconds),
         }
         return call.json(answer, 201)
 
@@ -244,7 +244,3 @@ def _after(text: str | None) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) <= 16 and int(text) <= HIGHEST_SEQ):
         raise Invalid("the query is not valid", errors=[("after", "must be the seq of an event")])
     return int(text)
-
-
-def _plain(seconds: float) -> int | float:
-    return int(seconds) if float(seconds).is_integer() else seconds

@@ -40,6 +40,11 @@ def encode(event: Mapping[str, Any]) -> bytes:
     return _encode(event)
 
 
+def plain(seconds: float) -> int | float:
+    """30 rather than 30.0."""
+    return int(seconds) if float(seconds).is_integer() else seconds
+
+
 def position(device: Device, fix: Fix, fields: tuple[str, ...] | None) -> bytes:
     """`device.position.updated`."""
     source, trip = device.winner, device.trip

@@ -22,6 +22,7 @@ from waybridge.store import streams as store
 from waybridge.store.groups import members
 from waybridge.store.streams import StreamRow, StreamSpec
 from waybridge.streams import events
+from waybridge.streams.fanout import REFILL_BYTES
 from waybridge.streams.ledger import Ledger
 from waybridge.streams.pacing import Pace
 from waybridge.streams.wire import CloseCode
@@ -49,8 +50,8 @@ class Stream:
     """One stream on this node, with its client or without."""
 
     __slots__ = (
-        "_bodies", "_framing", "_ledger", "_pace", "_sessions", "_ticking", "_timer", "_wakes", "holder", "row", "spec",
-        "taking", "tokens", "viewer",
+        "_bodies", "_framing", "_ledger", "_out", "_pace", "_sessions", "_size", "_ticking", "_timer", "_wakes",
+        "holder", "row", "spec", "taking", "tokens", "viewer",
     )  # fmt: skip
 
     def __init__(self, sessions: StreamSessions, row: StreamRow) -> None:
@@ -66,7 +67,8 @@ class Stream:
         self._framing: Framing = lambda body, _seq: body
         self._pace = Pace(self.spec.min_interval_seconds, self._ledger.told)
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes = 0.0  # when the timer does
+        self._out: list[bytes] = []  # frames of this turn, which go out as one write
+        self._wakes, self._size = 0.0, 0  # when the timer does; the bytes of those frames
         self._ticking: asyncio.TimerHandle | None = None
 
     def attach(self, viewer: Viewer, framing: Framing, after: int | None) -> None:
@@ -87,7 +89,7 @@ class Stream:
                 "stream_id": self.row.stream_id,
                 "resumed": resumed,
                 "dropped": dropped,
-                "heartbeat_seconds": _plain(fleet.heartbeat_seconds),
+                "heartbeat_seconds": fleet.heartbeat_seconds,
                 "expires_at": iso_us(self.row.expires_us),
             }
         )
@@ -105,8 +107,7 @@ class Stream:
         """Ends the connection with a last `error` event. The stream itself stays."""
         viewer = self.viewer
         if viewer is not None:
-            error = {"type": "error", "code": name, "message": message}
-            viewer.end(code, message, last=self._frame(error))
+            viewer.end(code, message, last=self._frame({"type": "error", "code": name, "message": message}))
             self.detach(viewer)
 
     def forget(self) -> None:
@@ -142,6 +143,7 @@ class Stream:
                 self.moved(device.id)
             elif was and not self.wants(device.token):
                 self._ledger.void(device.id)
+        self.flush()
 
     def _happened(self, key: Hashable) -> None:
         if not self._ledger.begun:
@@ -150,12 +152,22 @@ class Stream:
         viewer = self.viewer
         if viewer is None:
             return
-        if viewer.ready:
-            frame = self._refill(key)
-            if frame is not None:
-                viewer.transport.write(frame)
-        else:
+        if not viewer.ready:
             viewer.owe((key,))
+            return
+        frame = self._refill(key)
+        if frame is not None:
+            self._out.append(frame)
+            self._size += len(frame)
+            if self._size >= REFILL_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Writes what this turn has brought, at its end: many devices move together."""
+        if self._out:
+            out, self._out, self._size = self._out, [], 0
+            if self.viewer is not None and self.viewer.open:
+                self.viewer.transport.write(b"".join(out))
 
     def _refill(self, key: Hashable) -> bytes | None:
         body = self._sessions.positions.body(key, self.spec.fields) if isinstance(key, int) else self._bodies.get(key)
@@ -199,6 +211,7 @@ class Stream:
         for device_id in self._pace.due(self._sessions.fanout.time()):
             if self._sessions.wanted(self, device_id):
                 self._happened(device_id)
+        self.flush()
         self._wake()
 
     def _live_on(self) -> None:
@@ -227,7 +240,7 @@ class StreamSessions:
     ) -> None:
         self.fanout = fanout
         self.positions = events.Positions(roster)
-        self.heartbeat_seconds = settings.heartbeat_seconds
+        self.heartbeat_seconds = events.plain(settings.heartbeat_seconds)
         self._lifetime_us = round(settings.lifetime_seconds * 1e6)
         self._roster = roster
         self._database = database
@@ -301,14 +314,18 @@ class StreamSessions:
 
     def on_events(self, group: Sequence[Event]) -> None:
         """Listens to the bus."""
+        touched: set[str] = set()
         for event in group:
             if isinstance(event, Nudge):
                 self._nudged(event)
             elif isinstance(event, (PositionEvent, DeviceEvent)):
                 streams = self._by_instance.get(event.instance_id)
                 if streams:
+                    touched.add(event.instance_id)
                     self.positions.changed(event.device_id)
                     self._tell(tuple(streams), event)
+        for stream in (each for instance_id in touched for each in self._by_instance.get(instance_id, ())):
+            stream.flush()
 
     def devices(self, instance_id: str) -> Sequence[Device]:
         return tuple(self._roster.devices(instance_id))
@@ -381,7 +398,3 @@ class StreamSessions:
             await work
         except StoreUnavailable:
             log.warning("A stream could not be looked up; the database is down")
-
-
-def _plain(seconds: float) -> int | float:
-    return int(seconds) if float(seconds).is_integer() else seconds
