@@ -201,6 +201,7 @@ class Fanout:
         self._behind: set[Viewer] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -256,16 +257,22 @@ class Fanout:
             self._sweep = None
 
     def time(self) -> float:
-        return asyncio.get_running_loop().time()
+        """The loop's clock."""
+        return (self._loop or self._running()).time()
 
     def later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(seconds, call)
+        return (self._loop or self._running()).call_later(seconds, call)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        """The loop, looked up once: each look-up asks the kernel for the process, and fan-out asks for every frame."""
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def sweep_soon(self, viewer: Viewer) -> None:
         """Looks after a viewer that is behind until it has caught up or is cut."""
         self._behind.add(viewer)
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(0, self._sweep_all)
+            self._sweep = self.later(0, self._sweep_all)
 
     def _sweep_all(self) -> None:
         now = self.time()

@@ -119,11 +119,11 @@ class Stream:
     def wants(self, device_token: str) -> bool:
         return self.tokens is None or device_token in self.tokens
 
-    def moved(self, device_id: int) -> None:
+    def moved(self, device_id: int, now: float) -> None:
         """A device has a newer position: told at once, or when its interval has passed."""
         if not self._ledger.begun:
             return
-        if self._pace.moved(device_id, self._sessions.fanout.time()):
+        if self._pace.moved(device_id, now):
             self._happened(device_id)
         else:
             self._wake()
@@ -140,7 +140,7 @@ class Stream:
         for device in self._sessions.devices(self.row.instance_id):
             was = before is None or device.token in before
             if not was and self.wants(device.token):
-                self.moved(device.id)
+                self.moved(device.id, self._sessions.fanout.time())
             elif was and not self.wants(device.token):
                 self._ledger.void(device.id)
         self.flush()
@@ -340,16 +340,16 @@ class StreamSessions:
     def _tell(self, streams: Sequence[Stream], event: PositionEvent | DeviceEvent) -> None:
         if isinstance(event, PositionEvent):
             if event.shown and event.visible:
+                now = self.fanout.time()
                 for stream in streams:
                     if stream.wants(event.device_token):
-                        stream.moved(event.device_id)
+                        stream.moved(event.device_id, now)
             return
         told = events.of_device(event, self._roster.by_id(event.device_id))
-        if told is None:
-            return
-        for stream in streams:
-            if stream.wants(event.device_token):
-                stream.told(told[0], event.device_id, told[1])
+        if told is not None:
+            for stream in streams:
+                if stream.wants(event.device_token):
+                    stream.told(told[0], event.device_id, told[1])
 
     def _nudged(self, nudge: Nudge) -> None:
         if nudge.topic == "streams" and nudge.key in self._streams:
