@@ -312,7 +312,7 @@ class House:
     async def _know_everything(self) -> None:
         await self.supervisor.prepare()
         async with self.store.read() as conn:
-            await fleet.load(conn, self.roster, self.supervisor.default_policy)
+            await fleet.load_all(conn, self.roster, self.supervisor.default_policy)
         if isinstance(self.bus, FollowingBus):
             following = Following(self.store, self.roster, self.supervisor.default_policy)
             following.attach(self.bus)

@@ -57,14 +57,15 @@ class Presence:
         self._default_policy = default_policy
         self._exclusive = exclusive
         self._every = every
-        self._heap: list[tuple[int, int]] = []
-        self._watched: dict[int, int] = {}
+        self._seconds: list[int] = []  # a heap of those in which something is due
+        self._due: dict[int, list[int]] = {}  # second -> devices to look at then
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Watches all devices that a restart left online, on a trip or sharing."""
         for device in self._roster.everything():
             self._watch(device)
+            device.rest()
         self._detach = self._bus.attach(self._on_events)
         self._tasks = [asyncio.create_task(self._run(), name="presence")]
         self._tasks += [
@@ -80,20 +81,21 @@ class Presence:
     async def turn(self) -> None:
         """Does everything that is due now; the loop calls it each second, tests when they like."""
         now_us = self._store.now_us()
+        waiting: list[int] = []
+        while self._seconds and self._seconds[0] * 1_000_000 <= now_us:
+            second = heapq.heappop(self._seconds)
+            waiting += (number for number in self._due.pop(second) if self._is_watched(number, second))
         due: list[int] = []
-        while self._heap and self._heap[0][0] <= now_us:
-            when_us, device_id = heapq.heappop(self._heap)
-            if self._watched.get(device_id) != when_us:
-                continue  # watched from an earlier moment on meanwhile
-            del self._watched[device_id]
+        for device_id in dict.fromkeys(waiting):  # one may have come to a second by two ways
             device = self._roster.by_id(device_id)
             if device is None:
                 continue
+            device.watched = None
             when = self._due_us(device)
             if when is None:
                 continue
             if when > now_us:
-                self._push(when, device_id)
+                self._push(when, device)
             else:
                 due.append(device_id)
         for start in range(0, len(due), AT_ONCE):
@@ -105,6 +107,8 @@ class Presence:
                     device = self._roster.by_id(device_id)
                     if device is not None:
                         self._watch(device, at_least=now_us + 1_000_000)
+                        if not device.online:
+                            device.rest()
         await self._store.write(self._shares.expire_due)
 
     async def _change(self, tx: Tx, device_ids: list[int]) -> None:
@@ -151,26 +155,39 @@ class Presence:
     def _on_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, PositionEvent):
-                if event.shown and event.device_id in self._watched:
+                device = self._roster.by_id(event.device_id)
+                if device is None or (event.shown and device.watched is not None):
                     continue  # the winner's next fix only puts off what silence does
-            elif not isinstance(event, DeviceEvent):
+            elif isinstance(event, DeviceEvent):
+                device = self._roster.by_id(event.device_id)
+                if device is None:
+                    continue
+            else:
                 continue
-            device = self._roster.by_id(event.device_id)
-            if device is not None:
-                self._watch(device)
+            self._watch(device)
 
     def _watch(self, device: Device, *, at_least: int = 0) -> None:
         when = self._due_us(device)
         if when is None:
             return
         when = max(when, at_least)
-        known = self._watched.get(device.id)
-        if known is None or when < known:
-            self._push(when, device.id)
+        if device.watched is None or when // 1_000_000 < device.watched:
+            self._push(when, device)
 
-    def _push(self, when_us: int, device_id: int) -> None:
-        self._watched[device_id] = when_us
-        heapq.heappush(self._heap, (when_us, device_id))
+    def _push(self, when_us: int, device: Device) -> None:
+        second = max(when_us, 0) // 1_000_000
+        device.watched = second
+        waiting = self._due.get(second)
+        if waiting is None:
+            self._due[second] = [device.id]
+            heapq.heappush(self._seconds, second)
+        else:
+            waiting.append(device.id)
+
+    def _is_watched(self, device_id: int, second: int) -> bool:
+        """Whether a device still waits for this second: it may be watched from an earlier one on, or be gone."""
+        device = self._roster.by_id(device_id)
+        return device is not None and device.watched == second
 
     def _due_us(self, device: Device) -> int | None:
         """When the clock would change the device next, or None while only a report can."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from msgspec.structs import force_setattr
-from msgspec.structs import replace as changed
+from msgspec.structs import force_setattr, replace
 
 from waybridge import periods, sources
 from waybridge.bus import Fix, PositionEvent
@@ -108,7 +106,7 @@ class Work(Plain):
         if report.history_only or (newest is not None and fix.recorded_us <= newest.recorded_us):
             outcome.late += 1
             trip_id = self._trip_of_late(draft, fix.recorded_us, report.track_token)
-            self._record(draft, changed(fix, trip_id=trip_id, flags=fix.flags | LATE))
+            self._record(draft, replace(fix, trip_id=trip_id, flags=fix.flags | LATE))
             return
         trip_id = self._trip(draft, fix, report.track_token) if report.live else None
         if trip_id != fix.trip_id:

@@ -7,9 +7,12 @@ query. Intake changes it after each commit; on other nodes the bus does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from waybridge import names
 from waybridge.bus import Fix
@@ -32,8 +35,7 @@ class Policy:
     future_skew_us: int = 30_000_000
 
 
-@dataclass(slots=True)
-class Period:
+class Period(msgspec.Struct, array_like=True, gc=False):
     """An open sharing period of a source."""
 
     id: int
@@ -46,8 +48,7 @@ class Period:
     chat_id: str | None
 
 
-@dataclass(slots=True)
-class Trip:
+class Trip(msgspec.Struct, array_like=True, gc=False):
     """A source's newest trip; `ended_us` None while it runs. `still_since_us`: since when the source stands."""
 
     id: int
@@ -62,25 +63,16 @@ class Trip:
 
 
 class Source:
-    """One source, as it is now."""
+    """One source, as it is now.
+
+    A source of which nobody asked for a while may `rest`: its fixes, period and trip are kept packed, which takes a
+    third of the memory, until somebody asks for one of them.
+    """
 
     __slots__ = (
-        "connection_id",
-        "device",
-        "external_id",
-        "fallback_after_us",
-        "fresh_since_us",
-        "highest_sent_us",
-        "id",
-        "last",
-        "last_ended_us",
-        "milestone",
-        "period",
-        "policy",
-        "rank",
-        "trip",
-        "vendor_online",
-    )
+        "_highest", "_last", "_milestone", "_packed", "_period", "_trip", "connection_id", "device", "external_id",
+        "fallback_after_us", "fresh_since_us", "id", "last_ended_us", "policy", "rank", "vendor_online",
+    )  # fmt: skip
 
     def __init__(self, id: int, connection_id: str, external_id: str, device: Device, policy: Policy) -> None:  # noqa: A002
         self.id = id
@@ -90,14 +82,91 @@ class Source:
         self.policy = policy
         self.rank = 0
         self.fallback_after_us: int | None = None
-        self.last: Fix | None = None
-        self.milestone: Fix | None = None
         self.vendor_online: bool | None = None
-        self.period: Period | None = None
         self.last_ended_us: int | None = None
-        self.trip: Trip | None = None
         self.fresh_since_us: int | None = None
-        self.highest_sent_us = 0  # the newest time that was ever sent: what is newer is no duplicate
+        self._packed: bytes | None = None
+        self._last: Fix | None = None
+        self._milestone: Fix | None = None
+        self._period: Period | None = None
+        self._trip: Trip | None = None
+        self._highest = 0
+
+    def rest(self) -> None:
+        """Packs what is not asked for often; harmless while it rests."""
+        if self._packed is None:
+            self._packed = _pack((self._last, self._milestone, self._period, self._trip, self._highest))
+            self._last = self._milestone = self._period = self._trip = None
+            self._highest = 0
+
+    def _wake(self, packed: bytes) -> None:
+        self._packed = None
+        self._last, self._milestone, self._period, self._trip, self._highest = _unpack(packed)
+
+    @property
+    def last(self) -> Fix | None:
+        """The newest live fix."""
+        if self._packed is not None:
+            self._wake(self._packed)
+        return self._last
+
+    @last.setter
+    def last(self, fix: Fix | None) -> None:
+        if self._packed is not None:
+            self._wake(self._packed)
+        self._last = fix
+
+    @property
+    def milestone(self) -> Fix | None:
+        """The newest coordinate that is not live."""
+        if self._packed is not None:
+            self._wake(self._packed)
+        return self._milestone
+
+    @milestone.setter
+    def milestone(self, fix: Fix | None) -> None:
+        if self._packed is not None:
+            self._wake(self._packed)
+        self._milestone = fix
+
+    @property
+    def period(self) -> Period | None:
+        """The open sharing period."""
+        if self._packed is not None:
+            self._wake(self._packed)
+        return self._period
+
+    @period.setter
+    def period(self, period: Period | None) -> None:
+        if self._packed is not None:
+            self._wake(self._packed)
+        self._period = period
+
+    @property
+    def trip(self) -> Trip | None:
+        """The newest trip."""
+        if self._packed is not None:
+            self._wake(self._packed)
+        return self._trip
+
+    @trip.setter
+    def trip(self, trip: Trip | None) -> None:
+        if self._packed is not None:
+            self._wake(self._packed)
+        self._trip = trip
+
+    @property
+    def highest_sent_us(self) -> int:
+        """The newest time that was ever sent: what is newer is no duplicate."""
+        if self._packed is not None:
+            self._wake(self._packed)
+        return self._highest
+
+    @highest_sent_us.setter
+    def highest_sent_us(self, sent_us: int) -> None:
+        if self._packed is not None:
+            self._wake(self._packed)
+        self._highest = sent_us
 
     @property
     def newest(self) -> Fix | None:
@@ -125,28 +194,18 @@ class Source:
         )
 
 
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[Fix | None, Fix | None, Period | None, Trip | None, int]).decode
+
+
 class Device:
     """One tracked subject, as it is now."""
 
     __slots__ = (
-        "display_field",
-        "handle",
-        "hold_us",
-        "id",
-        "instance_id",
-        "online",
-        "online_since_us",
-        "profile",
-        "profile_updated_us",
-        "sources",
-        "stage",
-        "stage_at_us",
-        "stamp",
-        "target",
-        "token",
-        "winner",
+        "display_field", "handle", "hold_us", "id", "instance_id", "online", "online_since_us", "profile",
+        "profile_updated_us", "sources", "stage", "stage_at_us", "stamp", "target", "token", "watched", "winner",
         "winner_since_us",
-    )
+    )  # fmt: skip
 
     def __init__(self, id: int, instance_id: str, token: str) -> None:  # noqa: A002
         self.id = id
@@ -157,7 +216,7 @@ class Device:
         self.profile_updated_us: int | None = None
         self.handle: str | None = None
         self.hold_us = 30_000_000
-        self.sources: list[Source] = []
+        self.sources: tuple[Source, ...] = ()
         self.winner: Source | None = None
         self.winner_since_us: int | None = None
         self.online: bool | None = None
@@ -165,7 +224,18 @@ class Device:
         self.stage: Stage | None = None
         self.stage_at_us: int | None = None
         self.target: Place | None = None
+        self.watched: int | None = None  # the second in which the clock looks at it again (presence.py)
         self.stamp: tuple[int, ...] | None = None  # on many nodes: what of it is known to be stored (store/sync.py)
+
+    def order_sources(self) -> None:
+        """Puts the sources in the operator's order."""
+        if len(self.sources) > 1:
+            self.sources = tuple(sorted(self.sources, key=lambda each: (each.rank, each.id)))
+
+    def rest(self) -> None:
+        """Lets its sources rest."""
+        for source in self.sources:
+            source.rest()
 
     @property
     def provider(self) -> str | None:
@@ -286,16 +356,16 @@ class Roster:
     def add_source(self, source: Source) -> Source:
         device = source.device
         if source not in device.sources:
-            device.sources.append(source)
-            device.sources.sort(key=lambda each: (each.rank, each.id))
+            device.sources = (*device.sources, source)
+        device.order_sources()
         self._sources.setdefault((device.instance_id, source.connection_id), {})[source.external_id] = source
         self._sources_by_id[source.id] = source
         return source
 
     def move_source(self, source: Source, device: Device) -> None:
         """Attaches a source to another device of the same instance."""
-        if source in source.device.sources:
-            source.device.sources.remove(source)
+        before = source.device
+        before.sources = tuple(each for each in before.sources if each is not source)
         if source.device.winner is source:
             source.device.winner = None
         source.device = device
@@ -303,15 +373,14 @@ class Roster:
 
     def remove_source(self, source: Source) -> None:
         device = source.device
-        if source in device.sources:
-            device.sources.remove(source)
+        device.sources = tuple(each for each in device.sources if each is not source)
         if device.winner is source:
             device.winner = None
         self._sources.get((device.instance_id, source.connection_id), {}).pop(source.external_id, None)
         self._sources_by_id.pop(source.id, None)
 
     def remove_device(self, device: Device) -> None:
-        for source in tuple(device.sources):
+        for source in device.sources:
             self.remove_source(source)
         self._by_id.pop(device.id, None)
         self._by_token.get(device.instance_id, {}).pop(device.token, None)

@@ -22,7 +22,7 @@ def _device(consent: str = "none", fix: Fix | None = None, *, sharing: bool = Fa
     device = Device(1, "acme", "van-1")
     policy = Policy(instance_id="acme", connection_id="c", provider="p", consent=consent, stale_after_us=60 * SECOND)
     source = Source(1, "c", "x", device, policy)
-    device.sources.append(source)
+    device.sources = (source,)
     source.last = fix
     if fix is not None:
         device.winner = source

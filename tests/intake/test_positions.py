@@ -145,7 +145,7 @@ async def test_a_restart_finds_the_roster_as_it_was(house: House) -> None:
     await house.intake.accept(house.policy(), [Profile(source=SourceKey("native", TOKEN), full_name="John Smith")])
     roster = Roster()
     async with house.store.read() as conn:
-        await fleet.load(conn, roster, lambda i, c, p: house.policy())
+        await fleet.load_all(conn, roster, lambda i, c, p: house.policy())
     before, after = house.roster.device("default", TOKEN), roster.device("default", TOKEN)
     assert after.public_fix == before.public_fix
     assert after.winner.trip == before.winner.trip

@@ -59,7 +59,7 @@ class World:
         device = self.roster.add_device(Device(number, "default", token))
         policy = self.consent if consent else self.open
         source = Source(number, policy.connection_id, token, device, policy)
-        device.sources.append(self.roster.add_source(source))
+        self.roster.add_source(source)
         device.winner = source
         return device
 

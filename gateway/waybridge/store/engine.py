@@ -318,7 +318,7 @@ class Store:
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute(f"PRAGMA synchronous={synchronous}")
             cursor.execute("PRAGMA foreign_keys=ON")
-            cursor.execute("PRAGMA cache_size=-65536")
+            cursor.execute(f"PRAGMA cache_size=-{65536 if writes else 8192}")  # kB; readers have the system's beside
             cursor.execute("PRAGMA temp_store=MEMORY")
             cursor.execute("PRAGMA wal_autocheckpoint=4000")
             if not writes:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from sys import intern
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import select, update
 
 from waybridge.bus import Fix
 from waybridge.model import Place, Stage
 from waybridge.roster import Device, Period, Policy, Roster, Source, Trip
 from waybridge.store.newcomers import make_devices
-from waybridge.store.tables import devices, last, sharing_periods, sources, trips
+from waybridge.store.tables import devices, last, sharing_periods, sources
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from waybridge.store.engine import Tx
@@ -24,89 +25,110 @@ DefaultPolicy: TypeAlias = Callable[[str, str, str], Policy]
 """(instance, connection, provider) -> how to treat sources of a connection that is not configured any more."""
 
 
+AT_ONCE = 1000
+"""Devices that are read at once; all are read in such parts, so that their rows are never in memory together."""
+
+_SOURCES_OF = "(SELECT s.id FROM sources s WHERE s.device_id {chosen})"
+# ruff: noqa: S608 - what is put together is written here
+_QUESTIONS = {
+    "devices": (
+        "SELECT id, instance_id, device_token, display_field, profile, profile_updated_us, handle, winner_source_id,"
+        " winner_since_us, hold_seconds, online, online_since_us, stage, stage_at_us, target"
+        " FROM devices WHERE id {chosen}"
+    ),
+    "sources": (
+        "SELECT id, instance_id, connection_id, external_id, provider, device_id, rank, fallback_after_seconds,"
+        " vendor_online FROM sources WHERE device_id {chosen}"
+    ),
+    "last": (
+        "SELECT source_id, milestone, recorded_us, sent_us, received_us, latitude, longitude, altitude, accuracy,"
+        f" speed, heading, trip_id, flags, extra FROM last WHERE source_id IN {_SOURCES_OF}"
+    ),
+    "periods": (
+        "SELECT source_id, id, sharing_id, began_us, ends_us, start_cause, shared_by, shared_with, chat_id"
+        " FROM sharing_periods WHERE kind = 'source' AND ended_us IS NULL"
+        f" AND source_id IN {_SOURCES_OF}"
+    ),
+    "trips": (  # the newest of each source
+        "SELECT t.source_id, t.id, t.track_token, t.started_us, t.ended_us FROM sources s JOIN trips t ON t.id ="
+        " (SELECT n.id FROM trips n WHERE n.source_id = s.id ORDER BY n.started_us DESC LIMIT 1)"
+        " WHERE s.device_id {chosen}"
+    ),
+    "ends": (  # of the newest closed period of each source, where somebody's consent or an event began it
+        "SELECT source_id, max(ended_us) FROM sharing_periods WHERE kind = 'source' AND ended_us IS NOT NULL"
+        f" AND start_cause <> 'online' AND source_id IN {_SOURCES_OF} GROUP BY source_id"
+    ),
+}
+_CHOSEN = {"sqlite": "IN (SELECT value FROM json_each(?1))", "postgresql": "= ANY($1::bigint[])"}
+
+
+async def load_all(conn: AsyncConnection, roster: Roster, default_policy: DefaultPolicy) -> None:
+    """Makes an empty roster what the database says."""
+    numbers = await device_numbers(conn, 0, AT_ONCE)
+    while numbers:
+        await load(conn, roster, default_policy, numbers)
+        for number in numbers:
+            device = roster.by_id(number)
+            if device is not None:
+                device.rest()
+        numbers = await device_numbers(conn, numbers[-1], AT_ONCE)
+
+
 async def load(
     conn: AsyncConnection,
     roster: Roster,
     default_policy: DefaultPolicy,
-    device_ids: Sequence[int] | None = None,
+    device_ids: Sequence[int],
     newer: Collection[int] = (),
 ) -> None:
-    """Brings the roster's devices (all, or some) to what the database says.
+    """Brings some of the roster's devices to what the database says.
 
     `newer` may fill while this waits for the database: devices of which the roster knows more by then are left alone.
     """
-
-    def some(question: Select[Any], column: Any) -> Select[Any]:
-        return question if device_ids is None else question.where(column.in_(device_ids))
-
-    later = trips.alias("newer")
-    newest_trips = select(trips).where(
-        ~select(later.c.id)
-        .where(later.c.source_id == trips.c.source_id, later.c.started_us > trips.c.started_us)
-        .exists()
-    )
-    periods = select(sharing_periods).where(sharing_periods.c.kind == "source", sharing_periods.c.ended_us.is_(None))
-    device_rows = (await conn.execute(some(select(devices), devices.c.id))).all()
-    source_rows = (await conn.execute(some(select(sources), sources.c.device_id))).all()
-    last_rows = (await conn.execute(some(select(last), last.c.device_id))).all()
-    period_rows = (await conn.execute(some(periods, sharing_periods.c.device_id))).all()
-    trip_rows = (await conn.execute(some(newest_trips, trips.c.device_id))).all()
-    ended_rows = (await conn.execute(some(_last_ends(), sharing_periods.c.device_id))).all()
+    dialect = conn.dialect.name
+    given = json.dumps(list(device_ids)) if dialect == "sqlite" else list(device_ids)
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for name, question in _QUESTIONS.items():
+        rows: Any = await conn.exec_driver_sql(question.format(chosen=_CHOSEN[dialect]), (given,))
+        found[name] = rows.all()
     # From here on nothing waits, so that no reader ever sees half of it.
-    if newer:
-        device_rows = [row for row in device_rows if row.id not in newer]
-        source_rows, last_rows, period_rows, trip_rows, ended_rows = (
-            [row for row in rows if row.device_id not in newer]
-            for rows in (source_rows, last_rows, period_rows, trip_rows, ended_rows)
-        )
-    for row in device_rows:
-        device = roster.by_id(row.id) or roster.add_device(Device(row.id, row.instance_id, row.device_token))
-        _fill_device(device, row)
-    for row in source_rows:
-        _fill_source(roster, row, default_policy)
-    for row in last_rows:
-        source = roster.source_by_id(row.source_id)
-        if source is not None:
-            if row.milestone:
-                source.milestone = _fix(row)
-            else:
-                source.last = _fix(row)
-            source.highest_sent_us = max(source.highest_sent_us, row.sent_us)
-    _fill_periods_and_trips(roster, period_rows, trip_rows, ended_rows)
-    for row in device_rows:
-        device_now, winner = roster.by_id(row.id), roster.source_by_id(row.winner_source_id or 0)
+    left_alone = set(newer)
+    for number, instance_id, token, *rest in found["devices"]:
+        if number not in left_alone:
+            device = roster.by_id(number) or roster.add_device(Device(number, intern(instance_id), token))
+            _fill_device(device, rest)
+    filled: dict[int, Source] = {}
+    for row in found["sources"]:
+        if row[5] not in left_alone:
+            source = _fill_source(roster, row, default_policy)
+            if source is not None:
+                filled[source.id] = source
+    _fill_story(filled, found)
+    for row in found["devices"]:
+        device_now, winner = roster.by_id(row[0]), filled.get(row[7] or 0)
         if device_now is not None and winner is not None and winner.device is device_now:
             device_now.winner = winner
 
 
-def _last_ends() -> Select[Any]:
-    """When the newest closed period of each source ended, where somebody's consent or an event began it."""
-    ended = sharing_periods.c.ended_us
-    return (
-        select(sharing_periods.c.source_id, sharing_periods.c.device_id, func.max(ended).label("ended_us"))
-        .where(sharing_periods.c.kind == "source", ended.is_not(None), sharing_periods.c.start_cause != "online")
-        .group_by(sharing_periods.c.source_id, sharing_periods.c.device_id)
-    )
-
-
-def _fill_periods_and_trips(
-    roster: Roster, period_rows: Sequence[Row[Any]], trip_rows: Sequence[Row[Any]], ended_rows: Sequence[Row[Any]]
-) -> None:
-    for row in ended_rows:
-        source = roster.source_by_id(row.source_id)
+def _fill_story(filled: Mapping[int, Source], found: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
+    for source_id, ended_us in found["ends"]:
+        if source_id in filled:
+            filled[source_id].last_ended_us = ended_us
+    for source_id, number, sharing_id, began_us, ends_us, cause, *between in found["periods"]:
+        if source_id in filled:
+            filled[source_id].period = Period(number, sharing_id, began_us, ends_us, intern(cause), *between)
+    for source_id, *trip in found["trips"]:
+        if source_id in filled:
+            filled[source_id].trip = Trip(*trip)
+    for source_id, milestone, *columns in found["last"]:
+        source = filled.get(source_id)
         if source is not None:
-            source.last_ended_us = max(row.ended_us, source.last_ended_us or 0)  # one row a device that it was of
-    for row in period_rows:
-        source = roster.source_by_id(row.source_id)
-        if source is not None:
-            source.period = Period(
-                row.id, row.sharing_id, row.began_us, row.ends_us, row.start_cause, row.shared_by, row.shared_with,
-                row.chat_id,
-            )  # fmt: skip
-    for row in trip_rows:
-        source = roster.source_by_id(row.source_id)
-        if source is not None:
-            source.trip = Trip(row.id, row.track_token, row.started_us, row.ended_us)
+            fix = Fix(*columns)
+            if milestone:
+                source.milestone = fix
+            else:
+                source.last = fix
+            source.highest_sent_us = max(source.highest_sent_us, fix.sent_us)
 
 
 async def device_ids_of(
@@ -195,7 +217,7 @@ async def known_fixes(conn: AsyncConnection, keys: Sequence[tuple[int, int]], di
         else:
             values = ",".join("(?,?,?)" for _ in part)
             rows = await conn.exec_driver_sql(
-                f"WITH k(m, s, r) AS (VALUES {values}) SELECT p.source_id, p.recorded_us FROM k"  # noqa: S608 - only ?
+                f"WITH k(m, s, r) AS (VALUES {values}) SELECT p.source_id, p.recorded_us FROM k"
                 " CROSS JOIN positions p ON p.minute = k.m AND p.source_id = k.s AND p.recorded_us = k.r",
                 tuple(value for row in part for value in row),
             )
@@ -215,13 +237,13 @@ async def trips_by_token(
     columns = "t.source_id, t.id, t.track_token, t.started_us, t.ended_us"
     if dialect == "postgresql":
         rows: Any = await conn.exec_driver_sql(
-            f"SELECT {columns} FROM unnest($1::bigint[], $2::text[]) AS k(s, token)"  # noqa: S608 - only $
+            f"SELECT {columns} FROM unnest($1::bigint[], $2::text[]) AS k(s, token)"
             " JOIN trips t ON t.source_id = k.s AND t.track_token = k.token ORDER BY t.started_us",
             tuple(map(list, zip(*keys, strict=True))),
         )
     else:
         rows = await conn.exec_driver_sql(
-            f"SELECT {columns} FROM json_each(?) AS k CROSS JOIN trips t"  # noqa: S608 - only ?
+            f"SELECT {columns} FROM json_each(?) AS k CROSS JOIN trips t"
             " ON t.source_id = json_extract(k.value, '$[0]') AND t.track_token = json_extract(k.value, '$[1]')"
             " ORDER BY t.started_us",
             (json.dumps(keys),),
@@ -257,43 +279,43 @@ async def newest_end(conn: AsyncConnection, source_id: int) -> tuple[int, int] |
     return None if row is None else (row.began_us, row.ended_us)
 
 
-def _fill_device(device: Device, row: Row[Any]) -> None:
+def _fill_device(device: Device, columns: Sequence[Any]) -> None:
+    display_field, profile, profile_updated_us, handle, _, winner_since_us, hold_seconds, online = columns[:8]
+    online_since_us, stage, stage_at_us, target = columns[8:]
     device.stamp = None
-    device.display_field = row.display_field
-    device.profile = json.loads(row.profile) if row.profile else None
-    device.profile_updated_us = row.profile_updated_us
-    device.handle = row.handle
-    device.hold_us = int(row.hold_seconds * 1e6)
-    device.online = row.online
-    device.online_since_us = row.online_since_us
-    device.winner_since_us = row.winner_since_us
-    device.stage = Stage(row.stage) if row.stage else None
-    device.stage_at_us = row.stage_at_us
-    device.target = Place(**json.loads(row.target)) if row.target else None
+    device.display_field = intern(display_field)
+    device.profile = json.loads(profile) if profile else None
+    device.profile_updated_us = profile_updated_us
+    device.handle = handle
+    device.hold_us = _us(hold_seconds)
+    device.online = None if online is None else bool(online)
+    # One number where both are the same: there are as many as devices.
+    device.online_since_us = winner_since_us if online_since_us == winner_since_us else online_since_us
+    device.winner_since_us = winner_since_us
+    device.stage = Stage(stage) if stage else None
+    device.stage_at_us = stage_at_us
+    device.target = Place(**json.loads(target)) if target else None
 
 
-def _fill_source(roster: Roster, row: Row[Any], default_policy: DefaultPolicy) -> None:
-    device = roster.by_id(row.device_id)
+def _fill_source(roster: Roster, row: Sequence[Any], default_policy: DefaultPolicy) -> Source | None:
+    number, instance_id, connection_id, external_id, provider, device_id, rank, fallback_after, vendor_online = row
+    device = roster.by_id(device_id)
     if device is None:
-        return
-    source = roster.source_by_id(row.id)
+        return None
+    source = roster.source_by_id(number)
     if source is None:
-        policy = roster.policy(row.instance_id, row.connection_id) or default_policy(
-            row.instance_id, row.connection_id, row.provider
-        )
-        source = Source(row.id, row.connection_id, row.external_id, device, policy)
+        policy = roster.policy(instance_id, connection_id) or default_policy(instance_id, connection_id, provider)
+        name = device.token if external_id == device.token else external_id
+        source = Source(number, intern(connection_id), name, device, policy)
     elif source.device is not device:
         roster.move_source(source, device)
-    source.rank = row.rank
-    source.fallback_after_us = None if row.fallback_after_seconds is None else int(row.fallback_after_seconds * 1e6)
-    source.vendor_online = row.vendor_online
+    source.rank = rank
+    source.fallback_after_us = None if fallback_after is None else _us(fallback_after)
+    source.vendor_online = None if vendor_online is None else bool(vendor_online)
     source.last = source.milestone = source.period = None  # what is there follows from the rows
-    roster.add_source(source)
-    device.sources.sort(key=lambda each: (each.rank, each.id))
+    return roster.add_source(source)
 
 
-def _fix(row: Row[Any]) -> Fix:
-    return Fix(
-        row.recorded_us, row.sent_us, row.received_us, row.latitude, row.longitude, row.altitude, row.accuracy,
-        row.speed, row.heading, row.trip_id, row.flags, row.extra,
-    )  # fmt: skip
+@lru_cache(1000)
+def _us(seconds: float) -> int:
+    return int(seconds * 1e6)
