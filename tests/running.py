@@ -35,7 +35,7 @@ class RunningGateway:
 
     def token(self, scope: str = "read write ingest admin", *instances: str, device: str | None = None) -> str:
         return self.house.auth.issue(
-            subject="test", instances=list(instances) or ["default"], scope=scope, ttl=3600, device_token=device
+            subject="test", instances=list(instances) or ["default"], scope=scope, ttl=86_400, device_token=device
         )
 
     def headers(self, scope: str = "read write ingest admin", *instances: str) -> dict[str, str]:
