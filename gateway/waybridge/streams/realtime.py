@@ -1,7 +1,7 @@
 """The realtime socket's feeds: every device of an instance to all its viewers, each frame encoded once.
 
 A feed serves all viewers whose frames read the same. What changed goes out at once, in the callback of its commit,
-while that is cheap; a feed whose turns add up to more than a fifth of the processor rests until they do not (at most
+while that is cheap; a feed that has used more than its share of the processor rests until that is made up for (at most
 TICK_SECONDS), so that a busy fleet goes out in few large writes. A viewer begins with a snapshot and gets it as fast
 as it reads.
 """
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from waybridge.streams.fanout import Fanout, Viewer
 
 TICK_SECONDS = 0.05
-REST = 4
-"""A turn is paid for by so many times its own length of rest."""
+REST = 8
+"""A turn is made up for by so many times its own length of rest."""
 CREDIT_SECONDS = 0.005
-"""Rest that a feed may owe before it waits: what comes alone, or seldom, never does."""
+"""Rest that a feed may owe before it takes it, all at once: what comes alone, or seldom, never waits."""
 PART_BYTES = 32_768
 PING_SECONDS = 30.0
 PING = "ping"
@@ -63,7 +63,7 @@ class Feed:
         self._changed: dict[int, None] = {}
         self._frames: dict[int, bytes] = {}
         self._gone: dict[int, str] = {}
-        self._rested = 0.0  # when all its turns will be paid for
+        self._rested = 0.0  # when all its turns will be made up for
         self._timer: asyncio.TimerHandle | None = None
         self._pinger = feeds.fanout.later(PING_SECONDS, self._ping)
 
@@ -99,9 +99,9 @@ class Feed:
         """Sends what changed now, or as soon as the feed has rested."""
         if not self._changed or self._timer is not None:
             return
-        wait = self._rested - CREDIT_SECONDS - self._feeds.fanout.time()
-        if wait > 0:
-            self._timer = self._feeds.fanout.later(wait, self._send)
+        owed = self._rested - self._feeds.fanout.time()
+        if owed > CREDIT_SECONDS:
+            self._timer = self._feeds.fanout.later(owed, self._send)
         else:
             self._send()
 
