@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -120,8 +121,7 @@ async def fanout(report: Report, folder: Path, others: peers.Peers, *, quick: bo
             report.figure("fanout", f"{name}, {VIEWERS} viewers, {FEW} positions on the way", "frames", total(each))
         _against(report, works)
         await fleet(report, gateway, seconds=5.0 if quick else 20.0)
-    async with running(folder / "memory") as gateway:
-        await memory(report, gateway)
+    await memory(report, folder)
     async with running(folder / "slow") as gateway:
         await slow(report, gateway, seconds=18.0 if quick else 40.0)
 
@@ -203,35 +203,46 @@ async def streams_of(gateway: Gateway, count: int) -> list[str]:
         return paths
 
 
-async def memory(report: Report, gateway: Gateway) -> None:
-    """P11: memory of viewers of one share session, of the realtime socket and of streams; a share's cost per frame."""
-    positions = Positions(100)
-    await seed_devices(gateway, positions)
-    path, found = await share_of(gateway, positions.token(0)), {}
-    target = peers.gateway_realtime(gateway)
-    many, streams = 1000, await streams_of(gateway, 1050)
-    for name, greetings, hello, ready in (
-        ("share", [upgrade(path)] * (many + 50), (), MARK),
-        ("realtime", [target.upgrade] * (many + 50), target.hello, b'"welcome"'),
-        ("stream", [upgrade(each) for each in streams], (), b'"connected"'),
-    ):
-        tally = Tally(MARK)
-        warm = await open_each(gateway.port, greetings[:50], tally, hello, ready)
-        await asyncio.sleep(0.5)
-        before = memory_bytes(gateway.pid)
-        crowd = await open_each(gateway.port, greetings[50:], tally, hello, ready)
-        await asyncio.sleep(1.0)
-        found[name] = (memory_bytes(gateway.pid) - before) / many
-        report.number("fanout", f"memory a viewer, {name}, {many:,} viewers, 100 devices", kB=found[name] / 1000)
-        if name == "share":
-            await _share_frames(report, gateway, positions, tally, len(crowd) + len(warm))
-        close_viewers([*crowd, *warm])
-        await asyncio.sleep(1.0)
+async def memory(report: Report, folder: Path) -> None:
+    """P11: memory of viewers of one share session, of the realtime socket and of streams; a share's cost per frame.
+
+    Each in a gateway of its own: what others left free would be used again, and hide what a viewer takes.
+    """
+    found, many = {}, 1000
+    for name in ("share", "realtime", "stream"):
+        async with running(folder / f"memory-{name}") as gateway:
+            positions, tally = Positions(100), Tally(MARK)
+            await seed_devices(gateway, positions)
+            greetings, hello, ready = await _greetings(gateway, name, positions, many + 50)
+            warm = await open_each(gateway.port, greetings[:50], tally, hello, ready)
+            await asyncio.sleep(0.5)
+            before = memory_bytes(gateway.pid)
+            crowd = await open_each(gateway.port, greetings[50:], tally, hello, ready)
+            await asyncio.sleep(1.0)
+            found[name] = (memory_bytes(gateway.pid) - before) / many
+            report.number("fanout", f"memory a viewer, {name}, {many:,} viewers, 100 devices", kB=found[name] / 1000)
+            if name == "share":
+                await _share_frames(report, gateway, positions, tally, len(crowd) + len(warm))
+            close_viewers([*crowd, *warm])
     told = ", ".join(f"{name} {each / 1000:.1f}" for name, each in found.items())
     report.row(
         "P11", f"{max(found.values()) / 1000:.1f} kB", f"the dearest of {told}; a stream keeps what each device was told",
         reached=max(found.values()) <= 18_000,
     )  # fmt: skip
+
+
+async def _greetings(
+    gateway: Gateway, kind: str, positions: Positions, count: int
+) -> tuple[list[bytes], Sequence[bytes], bytes]:
+    """(a handshake for each viewer, what it says then, what it waits for)."""
+    match kind:
+        case "share":
+            return [upgrade(await share_of(gateway, positions.token(0)))] * count, (), MARK
+        case "realtime":
+            target = peers.gateway_realtime(gateway)
+            return [target.upgrade] * count, target.hello, target.ready_mark
+        case _:
+            return [upgrade(each) for each in await streams_of(gateway, count)], (), b'"connected"'
 
 
 async def _share_frames(report: Report, gateway: Gateway, positions: Positions, tally: Tally, viewers: int) -> None:
