@@ -92,6 +92,11 @@ async def alive(command: GatewayProcess) -> set[str]:
     return {node["node_id"] for node in listed["nodes"] if node["alive"]}
 
 
+@pytest.mark.parametrize(
+    "database_url",
+    ["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.soak])],
+    indirect=True,
+)
 async def test_workers_share_a_port_replace_each_other_and_leave_nothing(database_url: str, tmp_path: Path) -> None:
     async with serving(tmp_path, database_url) as command:
 
