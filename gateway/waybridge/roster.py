@@ -62,6 +62,16 @@ class Trip(msgspec.Struct, array_like=True, gc=False):
         return replace(self, still_since_us=None)
 
 
+class _Now(msgspec.Struct, array_like=True, gc=False):
+    """What changes of a source as it moves."""
+
+    last: Fix | None = None
+    milestone: Fix | None = None
+    period: Period | None = None
+    trip: Trip | None = None
+    highest_sent_us: int = 0
+
+
 class Source:
     """One source, as it is now.
 
@@ -70,8 +80,8 @@ class Source:
     """
 
     __slots__ = (
-        "_highest", "_last", "_milestone", "_packed", "_period", "_trip", "connection_id", "device", "external_id",
-        "fallback_after_us", "fresh_since_us", "id", "last_ended_us", "policy", "rank", "vendor_online",
+        "_now", "connection_id", "device", "external_id", "fallback_after_us", "fresh_since_us", "id", "last_ended_us",
+        "policy", "rank", "vendor_online",
     )  # fmt: skip
 
     def __init__(self, id: int, connection_id: str, external_id: str, device: Device, policy: Policy) -> None:  # noqa: A002
@@ -85,88 +95,78 @@ class Source:
         self.vendor_online: bool | None = None
         self.last_ended_us: int | None = None
         self.fresh_since_us: int | None = None
-        self._packed: bytes | None = None
-        self._last: Fix | None = None
-        self._milestone: Fix | None = None
-        self._period: Period | None = None
-        self._trip: Trip | None = None
-        self._highest = 0
+        self._now: _Now | bytes = _Now()
 
     def rest(self) -> None:
         """Packs what is not asked for often; harmless while it rests."""
-        if self._packed is None:
-            self._packed = _pack((self._last, self._milestone, self._period, self._trip, self._highest))
-            self._last = self._milestone = self._period = self._trip = None
-            self._highest = 0
+        if not isinstance(self._now, bytes):
+            self._now = _pack(self._now)
 
-    def _wake(self, packed: bytes) -> None:
-        self._packed = None
-        self._last, self._milestone, self._period, self._trip, self._highest = _unpack(packed)
+    @property
+    def resting(self) -> bool:
+        """Whether nobody asked since it rests."""
+        return isinstance(self._now, bytes)
+
+    def _wake(self) -> _Now:
+        now = self._now
+        if isinstance(now, bytes):
+            now = self._now = _unpack(now)
+        return now
 
     @property
     def last(self) -> Fix | None:
         """The newest live fix."""
-        if self._packed is not None:
-            self._wake(self._packed)
-        return self._last
+        now = self._now
+        return (now if type(now) is _Now else self._wake()).last
 
     @last.setter
-    def last(self, fix: Fix | None) -> None:
-        if self._packed is not None:
-            self._wake(self._packed)
-        self._last = fix
+    def last(self, value: Fix | None) -> None:
+        now = self._now
+        (now if type(now) is _Now else self._wake()).last = value
 
     @property
     def milestone(self) -> Fix | None:
         """The newest coordinate that is not live."""
-        if self._packed is not None:
-            self._wake(self._packed)
-        return self._milestone
+        now = self._now
+        return (now if type(now) is _Now else self._wake()).milestone
 
     @milestone.setter
-    def milestone(self, fix: Fix | None) -> None:
-        if self._packed is not None:
-            self._wake(self._packed)
-        self._milestone = fix
+    def milestone(self, value: Fix | None) -> None:
+        now = self._now
+        (now if type(now) is _Now else self._wake()).milestone = value
 
     @property
     def period(self) -> Period | None:
         """The open sharing period."""
-        if self._packed is not None:
-            self._wake(self._packed)
-        return self._period
+        now = self._now
+        return (now if type(now) is _Now else self._wake()).period
 
     @period.setter
-    def period(self, period: Period | None) -> None:
-        if self._packed is not None:
-            self._wake(self._packed)
-        self._period = period
+    def period(self, value: Period | None) -> None:
+        now = self._now
+        (now if type(now) is _Now else self._wake()).period = value
 
     @property
     def trip(self) -> Trip | None:
         """The newest trip."""
-        if self._packed is not None:
-            self._wake(self._packed)
-        return self._trip
+        now = self._now
+        return (now if type(now) is _Now else self._wake()).trip
 
     @trip.setter
-    def trip(self, trip: Trip | None) -> None:
-        if self._packed is not None:
-            self._wake(self._packed)
-        self._trip = trip
+    def trip(self, value: Trip | None) -> None:
+        now = self._now
+        (now if type(now) is _Now else self._wake()).trip = value
 
     @property
     def highest_sent_us(self) -> int:
         """The newest time that was ever sent: what is newer is no duplicate."""
-        if self._packed is not None:
-            self._wake(self._packed)
-        return self._highest
+        now = self._now
+        return (now if type(now) is _Now else self._wake()).highest_sent_us
 
     @highest_sent_us.setter
-    def highest_sent_us(self, sent_us: int) -> None:
-        if self._packed is not None:
-            self._wake(self._packed)
-        self._highest = sent_us
+    def highest_sent_us(self, value: int) -> None:
+        now = self._now
+        (now if type(now) is _Now else self._wake()).highest_sent_us = value
 
     @property
     def newest(self) -> Fix | None:
@@ -195,7 +195,7 @@ class Source:
 
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[Fix | None, Fix | None, Period | None, Trip | None, int]).decode
+_unpack = msgspec.msgpack.Decoder(_Now).decode
 
 
 class Device:

@@ -30,7 +30,7 @@ async def test_a_source_is_after_its_rest_what_it_was_before(house: House) -> No
     before = known_of(source)
     source.rest()
     source.rest()
-    assert source._last is None  # it does rest
+    assert source.resting
     assert known_of(source) == before
     source.rest()
     source.last = None
@@ -46,7 +46,7 @@ async def test_a_device_that_fell_silent_rests_and_goes_on_where_it_was(house: H
     trip = source.trip
     house.now(120)
     await house.presence.turn()
-    assert source._last is None
+    assert source.resting
     outcome = await house.intake.accept(
         policy, [house.fix("truck", 0, speed_mps=9.0), house.fix("truck", 119, speed_mps=9.0)]
     )
@@ -70,7 +70,7 @@ async def test_a_restart_reads_all_devices_in_parts_and_knows_what_was_known(
         before, after = (each.source("default", "native", token) for each in (house.roster, roster))
         assert before is not None
         assert after is not None
-        assert after._last is None  # it rests until somebody asks
+        assert after.resting  # until somebody asks
         assert known_of(after) == known_of(before)
         assert after.device.winner is after
         assert after.device.online_since_us == before.device.online_since_us == to_us(house.at(1))
