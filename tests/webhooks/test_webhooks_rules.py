@@ -10,7 +10,7 @@ from waybridge.errors import Conflict, Invalid, NotFound
 from waybridge.signing import SignatureRejected, sign_webhook, verify_webhook
 from waybridge.store import tables
 from waybridge.store.engine import Store, Tx
-from waybridge.webhooks import Webhooks
+from waybridge.webhooks import Webhooks, history
 from waybridge.webhooks.events import NAMES, acceptable, matches
 
 HOURS = 3_600
@@ -303,19 +303,20 @@ async def test_events_are_replayed_by_id_and_by_range_with_the_same_id_and_bytes
 
 
 async def test_a_long_range_is_replayed_whole_and_in_order(
-    webhooks: Webhooks, store: Store, receiver: Receiver, clock: Clock
+    webhooks: Webhooks, store: Store, receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(history, "PAGE", 20)
     made = await subscribe(webhooks, receiver.url, is_active=False)
 
     async def many(tx: Tx) -> list[str]:
-        return [tx.emit("device.online", instance_id="acme", data={}, device_token="van-1") for _ in range(520)]
+        return [tx.emit("device.online", instance_id="acme", data={}, device_token="van-1") for _ in range(50)]
 
     ids = await store.write(many)
     await webhooks.dispatcher.expand()
     await webhooks.subscriptions.replace(None, made["id"], {"is_active": True})
     clock.forward(1)
 
-    assert await webhooks.history.replay_range(None, made["id"], None, None) == {"replayed": 520}
+    assert await webhooks.history.replay_range(None, made["id"], None, None) == {"replayed": 50}
     await deliver(webhooks)
 
     assert receiver.ids == ids
