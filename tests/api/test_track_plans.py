@@ -13,7 +13,9 @@ START = 29_000_000
 
 async def _fill(store, sources: int = 20, minutes: int = 60) -> None:
     rows = [
-        (source, source, 0, Fix((START + minute) * MINUTE + n, (START + minute) * MINUTE + n, 0, 1.0, 2.0, trip_id=7))
+        fixes.row(
+            source, source, 0, Fix((START + minute) * MINUTE + n, (START + minute) * MINUTE + n, 0, 1.0, 2.0, trip_id=7)
+        )
         for source in range(1, sources + 1)
         for minute in range(minutes)
         for n in range(5)
