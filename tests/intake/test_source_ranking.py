@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waybridge import sources
 from waybridge.bus import Fix
 from waybridge.roster import Policy
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 HOLD_US = 30_000_000
 LIMIT_US = 20_000_000
 SECOND = 1_000_000
+POLICY = Policy(instance_id="i", connection_id="c", provider="p")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Candidate:
     vendor_online: bool | None = None
     visible: bool = True
     fallback_after_us: int | None = LIMIT_US
-    policy: Policy = Policy(instance_id="i", connection_id="c", provider="p")
+    policy: Policy = POLICY
 
 
 def _heard(candidate: Candidate, now_us: int, age_us: int) -> Candidate:
