@@ -83,14 +83,14 @@ async def test_what_happened_while_nats_was_away_is_told_when_it_is_back(two, br
             assert answer.status < 300
         assert other.house.roster.device("default", ERASED) is not None
         broker.start()
-        told: dict[str, dict[str, Any]] = {}
-        while {"device.position.updated", "device.offline"} - set(told):
+        told: dict[tuple[str, str], dict[str, Any]] = {}
+        erased, newest = ("device.offline", ERASED), ("device.position.updated", VAN)
+        while erased not in told or newest not in told:
             frame = json.loads((await ws.receive(60)).data)
-            told[frame["type"]] = frame
+            told[frame["type"], frame.get("device_token", "")] = frame
 
-    assert told["device.position.updated"]["device_token"] == VAN
-    assert told["device.position.updated"]["attributes"] == {"note": "x" * 100}
-    assert (told["device.offline"]["device_token"], told["device.offline"]["reason"]) == (ERASED, "erased")
+    assert told[newest]["attributes"] == {"note": "x" * 100}
+    assert told[erased]["reason"] == "erased"
     await eventually(lambda: other.house.roster.device("default", ERASED) is None)
 
 
@@ -117,7 +117,7 @@ async def test_a_commit_of_this_node_is_not_undone_by_what_was_read_before_it(tw
     house.store.read = slow
     await following._read_part([device.id])
 
-    assert device.public_fix.recorded_us == round((now - 5) * 1e6)
+    assert abs(device.public_fix.recorded_us - (now - 5) * 1e6) <= 1  # JSON's numbers are no microseconds
 
 
 class Notebook:
@@ -140,15 +140,14 @@ async def test_sinks_of_two_nodes_are_told_each_event_once_overall(two) -> None:
     sinks = [Sinks(node.house.bus, node.house.roster, [book]) for node, book in zip(two, books, strict=True)]
     for each in sinks:
         await each.start()
-    now = time.time()
     try:
         for number in range(20):
-            node, token = two[number % 2], f"van-{number % 5}"
-            await moved(node, token, now - 30 + number)
+            node, token, second = two[number % 2], f"van-{number % 5}", round(time.time(), 3)
+            await moved(node, token, second)
             await eventually(
-                lambda token=token, number=number: all(
+                lambda token=token, second=second: all(
                     (device := each.house.roster.device("default", token)) is not None
-                    and device.public_fix.recorded_us == round((now - 30 + number) * 1e6)
+                    and abs(device.public_fix.recorded_us - second * 1e6) <= 1
                     for each in two
                 )
             )
@@ -160,4 +159,4 @@ async def test_sinks_of_two_nodes_are_told_each_event_once_overall(two) -> None:
     told = [(each.type, each.body) for book in books for each in book.events]
     assert len(told) == len(set(told))
     assert all(any(each.kind == "position" for each in book.events) for book in books)
-    assert sum(each.type == "device.online" for book in books for each in book.events) == 5
+    assert len({each.device_token for book in books for each in book.events if each.type == "device.online"}) == 5
