@@ -119,7 +119,7 @@ async def test_one_link_follows_a_person_over_three_sources_on_one_socket(gatewa
     ranking = {
         "hold": 2,
         "sources": [
-            {"connection_id": "native", "external_id": name, "fallback_after": 2} for name in latitudes
+            {"connection_id": "native", "external_id": name, "fallback_after": 5} for name in latitudes
         ],
     }
     await _call(gateway, "PUT", "/api/v1/devices/van/sources?instance_id=default", ranking)
@@ -142,7 +142,7 @@ async def test_one_link_follows_a_person_over_three_sources_on_one_socket(gatewa
         async with gateway.http.ws_connect(f"{gateway.url}/api/v1/share/{session['share_token']}/live") as ws:
 
             async def until(latitude: float) -> None:
-                async with asyncio.timeout(25):
+                async with asyncio.timeout(60):
                     while not seen or seen[-1][0] != latitude:
                         frame = json.loads((await ws.receive()).data)
                         if frame["type"] == "position":
