@@ -202,7 +202,7 @@ async def test_stopping_ends_viewers_with_1001(tmp_path: Path) -> None:
         began = time.monotonic()
         await gateway.house.close_sockets()
         assert await asyncio.gather(*reading) == [1001] * 3
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
 
 
 async def last_code(ws: aiohttp.ClientWebSocketResponse) -> int | None:

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, expect
+from running import soak
 
 from .kit import DESTINATION, STATION, Gateway, Watch, axe, open_map, running, state, until, watched
 
@@ -262,7 +263,10 @@ async def test_the_live_region_speaks_of_states_and_not_of_seconds(gateway: Gate
 
 
 async def test_the_text_is_there_soon_on_a_slow_phone(gateway: Gateway, browser: Browser) -> None:
-    """Slow 4G (1.6 Mbit/s, 150 ms) and a CPU four times slower; the best of three visits, as machines are shared."""
+    """Slow 4G (1.6 Mbit/s, 150 ms) and a CPU four times slower; the best of three visits, as machines are shared.
+
+    The limit in milliseconds is judged in `make soak` alone, which has the machine for itself.
+    """
     session = await gateway.live_share()
     best = {"lcp": float("inf"), "cls": float("inf")}
     for _ in range(3):
@@ -282,5 +286,5 @@ async def test_the_text_is_there_soon_on_a_slow_phone(gateway: Gateway, browser:
         best["lcp"] = min(best["lcp"], await page.evaluate("window.__lcp"))
         best["cls"] = min(best["cls"], await page.evaluate("window.__cls"))
         await context.close()
-    assert 0 < best["lcp"] <= 1500, best
+    assert 0 < best["lcp"] <= soak(60_000, 1_500), best
     assert best["cls"] <= 0.02, best
